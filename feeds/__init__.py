@@ -1,0 +1,1 @@
+"""Everything that brings events in and carries decisions out."""

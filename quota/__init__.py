@@ -1,0 +1,1 @@
+"""The daily quota of Stock Connect: the rules, the ledger, the daemon."""

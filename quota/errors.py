@@ -1,0 +1,31 @@
+"""The errors, divided by whose fault they are. A refusal is a verdict, never an error."""
+
+from __future__ import annotations
+
+
+class QuotaError(Exception):
+    """The root of everything that quotad raises on purpose."""
+
+
+class ConfigError(QuotaError):
+    """The operator's mistake: a setting, a file, a server that cannot serve us."""
+
+
+class DecodeError(QuotaError):
+    """The sender's mistake: the bytes are no event. Ends in a dead letter."""
+
+
+class LedgerUnavailable(QuotaError):
+    """The store is away or cannot write now. Wait; acknowledge nothing."""
+
+
+class LedgerCorrupt(QuotaError):
+    """The store holds what cannot be ours. Stop; a person has to look."""
+
+
+class FeedUnavailable(QuotaError):
+    """The broker is away. The feed reconnects by itself."""
+
+
+class FeedTaken(QuotaError):
+    """Another daemon uses our client id. The younger one stops."""

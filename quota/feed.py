@@ -1,0 +1,149 @@
+"""The Feed protocol, and the records that cross it: deliveries in, messages out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from quota.decision import Phase, PoolName, Side, Status, Verdict
+from quota.events import Event
+
+
+class Mistake(msgspec.Struct, frozen=True):
+    """What could not be applied, as it came. ``index`` is its place in an array, if any."""
+
+    reason: str
+    topic: str
+    payload: bytes
+    index: int | None = None
+
+
+class RateNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """The day's conversion rate as the topic ``fx`` gives it: RMB for one HKD."""
+
+    trading_day: str
+    rate: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message from the broker, decoded, and the way to acknowledge it.
+
+    ``pool`` is None for what belongs to no pool of ours. ``raw`` holds, for each event, its own
+    bytes and its index in the payload's array (None where it came alone), so that one that the
+    ledger cannot apply goes to the dead letters as it came. ``mark`` is set on a message of our
+    own that says: everything the broker held for us before it has been delivered.
+    """
+
+    topic: str
+    payload: bytes
+    acknowledge: Callable[[], None]
+    pool: PoolName | None = None
+    events: Sequence[Event] = ()
+    raw: Sequence[tuple[bytes, int | None]] = ()
+    mistakes: Sequence[Mistake] = ()
+    rate: RateNotice | None = None
+    mark: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one order, as it is published."""
+
+    order_id: str
+    pool: PoolName
+    side: Side
+    verdict: Verdict
+    balance_fen: int | None
+    status: Status
+    seq: int | None
+    replayed: bool
+    time: str
+
+
+class Replies(msgspec.Struct, frozen=True):
+    """The answers of one batch to one source (empty where the orders named none)."""
+
+    pool: PoolName
+    source: str
+    replies: tuple[Reply, ...]
+
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool at a glance: the status topic, and an element of ``/api/pools``.
+
+    The figures are None where no day was ever opened.
+    """
+
+    pool: PoolName
+    trading_day: str | None
+    phase: Phase
+    status: Status
+    limit_fen: int | None
+    balance_fen: int | None
+    used_ratio: float | None
+    level: int
+    rate: str | None
+    seq: int | None
+    time: str
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, rename={"was": "from", "now": "to"}):
+    """A change of status or level, told at least once."""
+
+    pool: PoolName
+    kind: str
+    was: str | int
+    now: str | int
+    balance_fen: int
+    used_ratio: float
+    seq: int
+    reason: str
+    time: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A mistake on its way to the dead letters of its pool, or of none."""
+
+    pool: PoolName | None
+    mistake: Mistake
+
+
+Message = Replies | StatusReport | Alert | DeadLetter
+
+
+class Feed(Protocol):
+    """Where events come from and answers go. It reconnects by itself."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is reached now."""
+        ...
+
+    async def receive(self) -> Sequence[Delivery]:
+        """Wait for the first delivery and return all that have come, oldest first.
+
+        Raises FeedTaken when another daemon has taken our session.
+        """
+        ...
+
+    def send(self, message: Message) -> None:
+        """Hand a message to the broker, after everything that was sent before.
+
+        An acknowledgement made after it reaches the broker after it. Raises FeedUnavailable
+        when the broker is away: the message is then not sent.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Wait until the broker has taken everything sent; raises FeedUnavailable."""
+        ...
+
+    def mark(self) -> str:
+        """Send ourselves a message behind all that the broker holds for us; return its name.
+
+        Raises FeedUnavailable when the broker is away.
+        """
+        ...

@@ -1,0 +1,115 @@
+"""What is known of a pool, an order and an execution: records without behaviour of their own.
+
+``Pool`` is the pool's hash in the store, field by field; the derived figures (balance,
+status, used share) are properties, so that they cannot disagree with what they derive from.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from quota.decision import Admission, Phase, Side, Status, Verdict, Violation
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """One pool on its open trading day. Amounts are fen, ``rate`` is RMB for one HKD.
+
+    ``schedule`` is ``"<ms> <phase> <ms> <phase> …"``: from which moment of the server's clock
+    (milliseconds since the epoch) which phase holds; before the first it is ``closed``.
+    ``levels`` are percentages, ascending. ``halted`` is the reason, empty when not halted.
+    """
+
+    trading_day: str
+    limit_fen: int
+    rate: str
+    schedule: str
+    admission: Admission = Admission.POSITIVE_BALANCE
+    levels: tuple[int, ...] = (50, 70, 90, 100)
+    resumes_in_opening: bool = True
+    open_buy_fen: int = 0
+    filled_buy_fen: int = 0
+    filled_sell_fen: int = 0
+    seq: int = 0
+    level: int = 0
+    phase: Phase = Phase.CLOSED
+    began: bool = False
+    exhausted: bool = False
+    suspended: bool = False
+    halted: str = ""
+    decided: dict[tuple[Side, Verdict], int] = {}
+    violated: dict[Violation, int] = {}
+
+    @property
+    def balance_fen(self) -> int:
+        """What is left: never clamped, above the limit or below zero as it comes."""
+        return self.limit_fen - self.open_buy_fen - self.filled_buy_fen + self.filled_sell_fen
+
+    @property
+    def used_fen(self) -> int:
+        """What is used: negative where sells brought more than buys took."""
+        return self.limit_fen - self.balance_fen
+
+    @property
+    def used_ratio(self) -> float:
+        """The used share of the limit, for display only: no decision reads it."""
+        return self.used_fen / self.limit_fen
+
+    @property
+    def status(self) -> Status:
+        """The first status that holds."""
+        if self.halted:
+            return Status.HALTED
+        if self.exhausted:
+            return Status.EXHAUSTED
+        if self.phase is Phase.CLOSED:
+            return Status.CLOSED
+        return Status.SUSPENDED if self.suspended else Status.OPEN
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """Everything known of one order.
+
+    ``side`` and the limit are None until the ``new`` (or, for the side, a fill) is known.
+    ``filled`` counts busted fills too, ``value_milli`` (price × quantity in thousandths) does
+    not. ``top_milli`` is the highest price of any fill, busted ones included. ``verdict`` and
+    ``seq`` are those of the first decision.
+    """
+
+    side: Side | None = None
+    price_milli: int = 0
+    quantity: int = 0
+    verdict: Verdict | None = None
+    seq: int = 0
+    filled: int = 0
+    value_milli: int = 0
+    top_milli: int = 0
+    off_book: bool = False
+    violations: frozenset[Violation] = frozenset()
+
+
+class Execution(msgspec.Struct, frozen=True, array_like=True):
+    """One fill of an order, and whether it is undone."""
+
+    order_id: str
+    side: Side
+    price_milli: int
+    quantity: int
+    busted: bool = False
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a pool's ``changes``: what became what, when and why.
+
+    ``kind`` is ``day``, ``phase``, ``status``, ``level``, ``limit`` or ``rate``. ``time_ms``
+    is the server's clock.
+    """
+
+    kind: str
+    was: str
+    now: str
+    seq: int
+    balance_fen: int
+    limit_fen: int
+    time_ms: int
+    reason: str
+    id: str = ""
