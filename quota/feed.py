@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -28,14 +27,12 @@ class RateNotice(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     rate: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One message from the broker, decoded, and the way to acknowledge it.
 
-    ``pool`` is None for what belongs to no pool of ours. ``raw`` holds, for each event, its own
-    bytes and its index in the payload's array (None where it came alone), so that one that the
-    ledger cannot apply goes to the dead letters as it came. ``mark`` is set on a message of our
-    own that says: everything the broker held for us before it has been delivered.
+    ``pool`` is None for what belongs to no pool of ours. ``places`` holds the index of each event
+    in the payload's array, and is empty where they are all there in order. ``mark`` is set on a
+    message of our own that says: everything the broker held for us before it has been delivered.
     """
 
     topic: str
@@ -43,10 +40,23 @@ class Delivery:
     acknowledge: Callable[[], None]
     pool: PoolName | None = None
     events: Sequence[Event] = ()
-    raw: Sequence[tuple[bytes, int | None]] = ()
+    places: Sequence[int] = ()
     mistakes: Sequence[Mistake] = ()
     rate: RateNotice | None = None
     mark: str = ""
+
+    def mistake(self, event: int, reason: str) -> Mistake:
+        """Say why ``events[event]`` cannot be applied, with its own bytes as they came.
+
+        The payload is taken apart again only here: few events need it, and all would pay.
+        """
+        if not self.payload.lstrip().startswith(b"["):
+            return Mistake(reason, self.topic, self.payload)
+        index = self.places[event] if self.places else event
+        return Mistake(reason, self.topic, bytes(_ELEMENTS.decode(self.payload)[index]), index)
+
+
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,12 +143,13 @@ class Feed(Protocol):
         """Hand a message to the broker, after everything that was sent before.
 
         An acknowledgement made after it reaches the broker after it. Raises FeedUnavailable
-        when the broker is away: the message is then not sent.
+        when the broker is away: the message is then not sent, and everything that was not
+        acknowledged on that connection is delivered again by the next one.
         """
         ...
 
     async def flush(self) -> None:
-        """Wait until the broker has taken everything sent; raises FeedUnavailable."""
+        """Wait until the broker has taken everything sent; raises FeedUnavailable if it cannot."""
         ...
 
     def mark(self) -> str:

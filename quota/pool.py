@@ -17,6 +17,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ``schedule`` is ``"<ms> <phase> <ms> <phase> …"``: from which moment of the server's clock
     (milliseconds since the epoch) which phase holds; before the first it is ``closed``.
     ``levels`` are percentages, ascending. ``halted`` is the reason, empty when not halted.
+    ``began`` says that the start of continuous trading has been judged, ``origin`` by which
+    clock the day was opened (``real`` or ``at``), ``kept`` which earlier days are still stored.
     """
 
     trading_day: str
@@ -36,6 +38,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     exhausted: bool = False
     suspended: bool = False
     halted: str = ""
+    origin: str = "real"
+    kept: tuple[str, ...] = ()
     decided: dict[tuple[Side, Verdict], int] = {}
     violated: dict[Violation, int] = {}
 
@@ -66,6 +70,25 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         return Status.SUSPENDED if self.suspended else Status.OPEN
 
 
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trading day starts with: the settings and the rulebook's word for one pool.
+
+    ``open_late`` lets a day open on an empty store after its opening phase began; otherwise it
+    opens halted. ``keep_days`` is how many earlier days stay in the store.
+    """
+
+    trading_day: str
+    limit_fen: int
+    rate: str
+    schedule: str
+    admission: Admission = Admission.POSITIVE_BALANCE
+    levels: tuple[int, ...] = (50, 70, 90, 100)
+    resumes_in_opening: bool = True
+    origin: str = "real"
+    open_late: bool = False
+    keep_days: int = 1
+
+
 class Order(msgspec.Struct, frozen=True, array_like=True):
     """Everything known of one order.
 
@@ -85,6 +108,18 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     top_milli: int = 0
     off_book: bool = False
     violations: frozenset[Violation] = frozenset()
+
+    @property
+    def live(self) -> bool:
+        """Whether it is in the book: accepted, or known and traded all the same."""
+        return self.verdict is not None and (self.verdict is Verdict.ACCEPTED or self.filled > 0)
+
+    @property
+    def open_milli(self) -> int:
+        """The value that still rests in the book, in thousandths."""
+        if self.off_book or not self.live:
+            return 0
+        return max(0, self.quantity - self.filled) * self.price_milli
 
 
 class Execution(msgspec.Struct, frozen=True, array_like=True):

@@ -1,0 +1,206 @@
+"""What passes over one connection: messages until acknowledged, publications until confirmed.
+
+An id is worth something on its own connection only, so each connection has a session here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import aiomqtt
+import msgspec
+import paho.mqtt.client as mqtt
+import structlog
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from feeds.wire import Pump
+from quota.errors import FeedUnavailable
+
+HELD_BYTES_MAX: Final = 64 * 1024 * 1024
+"""How much of what is not acknowledged may be in memory before we stop reading."""
+
+SENT_MAX: Final = 10_000
+SENT_BYTES_MAX: Final = 64 * 1024 * 1024
+"""How much may be sent and not confirmed before we give the broker up."""
+
+log = structlog.get_logger(__name__)
+
+
+class Arrival(msgspec.Struct, frozen=True, eq=False):
+    """A message as it came. The id of one that needs no acknowledgement is below zero."""
+
+    session: Session
+    id: int
+    topic: str
+    payload: bytes
+
+
+class _Publish(msgspec.Struct, frozen=True):
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+class Session:
+    """One connection's acknowledgements and publications, in the order in which they were made.
+
+    A publication waits while the broker has as many unconfirmed ones as it said it would take
+    (MQTT 5, receive maximum), and an acknowledgement waits behind it: that order is what makes
+    replies come at least once.
+    """
+
+    def __init__(
+        self, client: aiomqtt.Client, pump: Pump, window: int, arrived: Callable[[Arrival], None]
+    ) -> None:
+        self._pump = pump
+        self._paho: mqtt.Client = client._client  # noqa: SLF001 - aiomqtt has no door to it
+        self._window = window
+        self._arrived = arrived
+        self._held: dict[int, Arrival] = {}
+        self._held_bytes = 0
+        self._unnumbered = 0
+        self._waiting: deque[_Publish | int] = deque()
+        self._sent: dict[int, int] = {}
+        self._sent_bytes = 0
+        self._sent_count = self._confirmed_count = 0
+        self._take_max = 65_535
+        self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._closed = False
+        self.reason: ReasonCode | None = None
+        self._hook_callbacks()
+
+    def _hook_callbacks(self) -> None:
+        """Take messages and confirmations ourselves, and look over aiomqtt's shoulder at the rest."""
+        self._paho.manual_ack_set(on=True)
+        self._paho.disable_logger()
+        self._paho.on_message = self._on_message
+        self._paho.on_publish = self._on_publish
+        self._paho.on_connect = self._listening(self._paho.on_connect, self._on_connect)
+        self._paho.on_disconnect = self._listening(self._paho.on_disconnect, self._on_disconnect)
+
+    @staticmethod
+    def _listening(theirs: Any, ours: Callable[[Any, Any], None]) -> Callable[..., None]:  # noqa: ANN401 - paho's callbacks
+        def called(*call: Any) -> None:  # noqa: ANN401 - paho's signature
+            ours(call[3], call[4])
+            theirs(*call)
+
+        return called
+
+    def _on_connect(self, _reason: ReasonCode, properties: Properties) -> None:
+        self._take_max = getattr(properties, "ReceiveMaximum", self._take_max)
+
+    def _on_disconnect(self, reason: ReasonCode, _properties: Properties) -> None:
+        self.reason = self.reason or reason
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages came and were not acknowledged."""
+        return len(self._held)
+
+    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:  # noqa: ANN401 - paho's signature
+        self._unnumbered -= message.qos == 0
+        arrival = Arrival(
+            self, message.mid if message.qos else self._unnumbered, message.topic, bytes(message.payload)
+        )
+        self._held[arrival.id] = arrival
+        self._held_bytes += len(arrival.payload)
+        if self._over(2 * self._window + 256) and not self._flushes and not self._pump.paused:
+            self._pump.pause()
+        self._arrived(arrival)
+
+    def _over(self, count: int) -> bool:
+        return len(self._held) > count or self._held_bytes > HELD_BYTES_MAX
+
+    def acknowledge(self, arrival: Arrival) -> None:
+        """Tell the broker that a message is done with: once, and on its own connection only."""
+        if self._held.get(arrival.id) is not arrival:
+            return
+        del self._held[arrival.id]
+        self._held_bytes -= len(arrival.payload)
+        if self._pump.paused and not self._over(self._window):
+            self._pump.resume()
+        if arrival.id < 0:
+            return
+        if self._waiting:
+            self._waiting.append(arrival.id)
+        else:
+            self._paho.ack(arrival.id, 1)
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send with QoS 1, after everything sent before; raises FeedUnavailable.
+
+        A broker that leaves too much unconfirmed is as good as gone: the connection ends, so
+        that the next one delivers again what was not acknowledged.
+        """
+        if self._closed:
+            raise FeedUnavailable("the connection to the broker is gone")
+        if self._sent_count - self._confirmed_count >= SENT_MAX or self._sent_bytes > SENT_BYTES_MAX:
+            self._pump.cut()
+            self.close()
+            raise FeedUnavailable("the broker does not confirm what we send")
+        self._sent_count += 1
+        self._sent_bytes += len(payload)
+        self._waiting.append(_Publish(topic, payload, retain))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Hand paho what waits, as far as the broker takes it."""
+        while self._waiting:
+            match self._waiting[0]:
+                case int(message_id):
+                    self._paho.ack(message_id, 1)
+                case _Publish(topic, payload, retain):
+                    if len(self._sent) >= self._take_max:
+                        return
+                    self._sent[self._paho.publish(topic, payload, 1, retain).mid] = len(payload)
+            self._waiting.popleft()
+
+    def _on_publish(self, _client: mqtt.Client, _userdata: object, mid: int, *confirmation: Any) -> None:  # noqa: ANN401 - paho's signature
+        reason: ReasonCode = confirmation[0]
+        if self._closed or mid not in self._sent:
+            return
+        if reason.is_failure:
+            log.error("feed.publication_refused", reason=str(reason))
+        self._sent_bytes -= self._sent.pop(mid)
+        self._confirmed_count += 1
+        self._advance()
+        while self._flushes and self._flushes[0][0] <= self._confirmed_count:
+            _settle(self._flushes.popleft()[1], None)
+
+    async def flush(self) -> None:
+        """Wait until everything sent is confirmed; raises FeedUnavailable.
+
+        It reads on meanwhile even where reading is paused: the confirmation may stand behind
+        messages, and who waits for it cannot acknowledge them.
+        """
+        if self._closed:
+            raise FeedUnavailable("the connection to the broker is gone")
+        if self._confirmed_count == self._sent_count:
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flushes.append((self._sent_count, done))
+        if self._pump.paused:
+            self._pump.resume()
+        await done
+
+    def close(self) -> None:
+        """Forget everything: the broker delivers again what it holds for us."""
+        self._closed = True
+        self._held.clear()
+        self._waiting.clear()
+        while self._flushes:
+            _settle(self._flushes.popleft()[1], FeedUnavailable("the connection to the broker is gone"))
+
+
+def _settle(future: asyncio.Future[None], error: Exception | None) -> None:
+    """End a wait, unless who waits has given up."""
+    with suppress(asyncio.InvalidStateError):
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)

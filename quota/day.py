@@ -1,0 +1,176 @@
+"""What the clock, the opening of a day and the operators do to a pool: pure, like rules.py.
+
+The time is the server's, in milliseconds since the epoch; a schedule says which phase holds
+from when. ``lua/quota.lua`` says the same under the same names.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msgspec.structs import replace
+
+from quota.decision import Phase, Status
+from quota.money import BOUND
+from quota.pool import Change, Opening, Pool
+
+OPENED_LATE = "opened late: usage until now is unknown"
+
+
+@lru_cache(maxsize=64)
+def segments(schedule: str) -> tuple[tuple[int, Phase], ...]:
+    """Read a schedule as (from which millisecond, which phase), in order."""
+    words = schedule.split()
+    return tuple((int(ms), Phase(phase)) for ms, phase in zip(words[::2], words[1::2], strict=True))
+
+
+def phase_at(schedule: str, now_ms: int) -> Phase:
+    """Tell the phase of a moment; before the first one of the day it is ``closed``."""
+    phase = Phase.CLOSED
+    for starts_ms, name in segments(schedule):
+        if now_ms >= starts_ms:
+            phase = name
+    return phase
+
+
+def trading_began(schedule: str, now_ms: int) -> bool:
+    """Tell whether the day's continuous trading has begun, be it over or not."""
+    return any(now_ms >= ms and phase is Phase.CONTINUOUS for ms, phase in segments(schedule))
+
+
+def judged(pool: Pool, now_ms: int) -> Pool:
+    """Judge exhaustion by the balance and the clock, before and after every event.
+
+    Phases that went by unnoticed count: ``began`` is how the first look after the start of
+    continuous trading is known, even when the day is over by then.
+    """
+    phase, began = phase_at(pool.schedule, now_ms), trading_began(pool.schedule, now_ms)
+    exhausted, suspended = pool.exhausted, pool.suspended
+    trading = phase not in {Phase.CLOSED, Phase.OPENING}
+    if trading or (began and not pool.began):
+        exhausted = exhausted or pool.balance_fen <= 0
+        suspended = False
+    elif phase is Phase.OPENING:
+        suspended = pool.balance_fen <= 0 or (suspended and not pool.resumes_in_opening)
+    return replace(pool, phase=phase, began=pool.began or began, exhausted=exhausted, suspended=suspended)
+
+
+def levelled(pool: Pool) -> Pool:
+    """Set the level: reached at L per cent of the limit, left one per cent below it."""
+    used = pool.used_fen * 100
+    held = [
+        level
+        for level in pool.levels
+        if used >= level * pool.limit_fen or (level <= pool.level and used > (level - 1) * pool.limit_fen)
+    ]
+    return replace(pool, level=max(held, default=0))
+
+
+# A day begins.
+
+
+def opening_refused(pool: Pool | None, opening: Opening) -> str | None:
+    """Tell why a day may not be opened; None if it may, or if it is the one that is open."""
+    if pool is None:
+        return None
+    if pool.origin == "real" and opening.origin == "at":
+        return f"the real clock opened {pool.trading_day} in this store: it refuses --at"
+    if opening.trading_day < pool.trading_day:
+        return f"the store's day is {pool.trading_day}: a day never goes back"
+    if opening.trading_day == pool.trading_day and opening.origin != pool.origin:
+        return f"{pool.trading_day} was opened with --at: go on with --at, or with another store"
+    return None
+
+
+def opened(pool: Pool | None, opening: Opening, now_ms: int) -> Pool:
+    """Open a day: full quota, nothing used. Only a halt outlasts the day before.
+
+    The day that is open already stays as it is, but for a schedule moved by ``--at``.
+    """
+    if pool is not None and pool.trading_day == opening.trading_day:
+        moved = opening.schedule if opening.origin == "at" else pool.schedule
+        return judged(replace(pool, schedule=moved), now_ms)
+    late = pool is None and now_ms >= segments(opening.schedule)[0][0] and not opening.open_late
+    kept = () if pool is None else (*pool.kept, pool.trading_day)
+    fresh = Pool(
+        trading_day=opening.trading_day,
+        limit_fen=opening.limit_fen,
+        rate=opening.rate,
+        schedule=opening.schedule,
+        admission=opening.admission,
+        levels=opening.levels,
+        resumes_in_opening=opening.resumes_in_opening,
+        origin=opening.origin,
+        halted=OPENED_LATE if late else pool.halted if pool else "",
+        kept=kept[len(kept) - min(len(kept), opening.keep_days) :],
+    )
+    return levelled(judged(fresh, now_ms))
+
+
+# Operators' acts. Each takes a number, so it is in the journal.
+
+
+def halted(pool: Pool, reason: str, now_ms: int) -> Pool:
+    """Halt a pool: buys are refused until the halt is lifted, over days and restarts."""
+    return acted(replace(judged(pool, now_ms), halted=reason), now_ms)
+
+
+def resumed(pool: Pool, now_ms: int) -> Pool:
+    """Lift a halt. The caller has seen that there is one."""
+    return acted(replace(judged(pool, now_ms), halted=""), now_ms)
+
+
+def limited(pool: Pool, limit_fen: int, now_ms: int, *, reopen: bool) -> Pool:
+    """Change today's limit; with ``reopen`` lift an exhaustion if the balance is then above zero."""
+    after = replace(judged(pool, now_ms), limit_fen=limit_fen)
+    if reopen and after.balance_fen > 0:
+        after = replace(after, exhausted=False)
+    return acted(after, now_ms)
+
+
+def acted(pool: Pool, now_ms: int) -> Pool:
+    """Number an act and judge the pool after it."""
+    return levelled(judged(replace(pool, seq=pool.seq + 1), now_ms))
+
+
+def rated(pool: Pool, rate: str, now_ms: int) -> Pool:
+    """Set the day's rate. The caller has seen that no event has come yet."""
+    return judged(replace(pool, rate=rate), now_ms)
+
+
+def limit_refused(pool: Pool, limit_fen: int) -> str | None:
+    """Tell why a limit may not be set; None if it may."""
+    if not 0 < limit_fen <= BOUND:
+        return f"limit: must be above zero and at most {BOUND} fen"
+    if abs(pool.balance_fen - pool.limit_fen + limit_fen) > BOUND:
+        return f"limit: the balance would pass {BOUND} fen"
+    return None
+
+
+# What changed, for those who watch.
+
+
+def changes(was: Pool | None, now: Pool, *, now_ms: int, reason: str) -> list[Change]:
+    """List what became what between two states of a pool, in the order of the stream."""
+    pairs = (
+        ("day", was.trading_day if was else "", now.trading_day),
+        ("limit", str(was.limit_fen if was else 0), str(now.limit_fen)),
+        ("rate", was.rate if was else "", now.rate),
+        ("phase", was.phase if was else Phase.CLOSED, now.phase),
+        ("status", was.status if was else Status.CLOSED, now.status),
+        ("level", str(was.level if was else 0), str(now.level)),
+    )
+    return [
+        Change(
+            kind=kind,
+            was=before,
+            now=after,
+            seq=now.seq,
+            balance_fen=now.balance_fen,
+            limit_fen=now.limit_fen,
+            time_ms=now_ms,
+            reason=reason,
+        )
+        for kind, before, after in pairs
+        if before != after
+    ]

@@ -1,0 +1,214 @@
+"""Where quotad connects and listens: the sections ``redis``, ``mqtt`` and ``http`` of the settings.
+
+A secret comes from the environment or from a file of its own (``password_file``). A URL carries
+none, so that it can be logged.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from quota.events import checked_id
+
+
+class Section(BaseModel):
+    """A table of the settings: frozen, without unknown keys, silent about values in errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def not_bool(value: object) -> object:
+    """Refuse true and false, which Python counts among the whole numbers."""
+    if isinstance(value, bool):
+        raise ValueError("must be a whole number")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+def between(low: int, high: int) -> AfterValidator:
+    """Bound a whole number, both ends included, and name both in one message."""
+
+    def check(number: int) -> int:
+        if not low <= number <= high:
+            raise ValueError(f"must be from {low} to {high}")
+        return number
+
+    return AfterValidator(check)
+
+
+Whole = Annotated[int, BeforeValidator(not_bool)]
+"""A whole number of the settings."""
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL that names a host; raise ValueError where it names none, or no legal port."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == -1:  # reading the port is what checks it
+        raise ValueError("no host")
+    return parts
+
+
+def _listen(text: str) -> str:
+    try:
+        parts = _split(f"//{text}")
+    except ValueError:
+        parts = urlsplit("")
+    if parts.port is None or parts.netloc != text or "@" in text:
+        raise ValueError("must be host:port, like 127.0.0.1:9464")
+    return text
+
+
+def _root(text: str) -> str:
+    if not text or text.startswith(("/", "$")) or text.endswith("/") or set(text) & set("+#\0"):
+        raise ValueError("must be a topic without + and #, without / at either end and without $ in front")
+    return text
+
+
+def _client_id(text: str) -> str:
+    try:
+        return checked_id("client_id", text)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("client_id: ")) from None
+
+
+def _read_secret(path: Path) -> str:
+    try:
+        secret = path.read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError("cannot be read (it is not UTF-8)") from None
+    if not secret:
+        raise ValueError("names an empty file")
+    return secret
+
+
+class _Server(Section):
+    """A server that we connect to: where it is, who we are, and TLS if its URL says so.
+
+    ``password`` comes from the environment, else from ``password_file``; an empty one is none.
+    """
+
+    schemes: ClassVar[tuple[str, str]]
+    path_of: ClassVar[str]
+
+    url: str
+    username: str | None = None
+    password_file: Path | None = None
+    password: SecretStr | None = Field(default=None, validate_default=True)
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = Field(default=None, validate_default=True)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return urlsplit(self.url).scheme == self.schemes[1]
+
+    @property
+    def host(self) -> str:
+        """The host of the URL."""
+        return urlsplit(self.url).hostname or ""
+
+    @field_validator("url")
+    @classmethod
+    def _names_a_server(cls, url: str) -> str:
+        plain, encrypted = cls.schemes
+        rule = ValueError(f"must be {plain}://host:port{cls.path_of} or {encrypted}://host:port{cls.path_of}")
+        try:
+            parts = _split(url)
+        except ValueError:
+            raise rule from None
+        if "@" in parts.netloc:
+            raise ValueError("must not carry a user or a password, use username and password_file")
+        path_fits = parts.path in ("", "/") or (cls.path_of and re.fullmatch(r"/[0-9]+", parts.path))
+        if parts.scheme not in cls.schemes or parts.query or parts.fragment or not path_fits:
+            raise rule
+        return url
+
+    @field_validator("password_file")
+    @classmethod
+    def _holds_a_secret(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            _read_secret(path)
+        return path
+
+    @field_validator("password")
+    @classmethod
+    def _comes_from_its_file(cls, password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if password is not None and password.get_secret_value():
+            return password
+        path = info.data.get("password_file")
+        return SecretStr(_read_secret(path)) if path is not None else None
+
+    @field_validator("ca_file", "cert_file", "key_file")
+    @classmethod
+    def _is_a_file_for_tls(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("names no file")
+        if path is not None and urlsplit(info.data.get("url", "")).scheme == cls.schemes[0]:
+            raise ValueError(f"needs a {cls.schemes[1]}:// URL")
+        return path
+
+    @field_validator("key_file")
+    @classmethod
+    def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if "cert_file" in info.data and (info.data["cert_file"] is None) is not (path is None):
+            raise ValueError("cert_file and key_file go together")
+        return path
+
+
+class Redis(_Server):
+    """The store. ``deadline_ms`` bounds every answer we wait for."""
+
+    schemes = ("redis", "rediss")
+    path_of = "/number"
+
+    url: str = "redis://127.0.0.1:6379/0"
+    deadline_ms: Annotated[Whole, between(50, 60_000)] = 2_000
+
+
+class Mqtt(_Server):
+    """The broker. ``window`` is how many deliveries may be unacknowledged at a time."""
+
+    schemes = ("mqtt", "mqtts")
+    path_of = ""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    root: Annotated[str, AfterValidator(_root)] = "connect"
+    client_id: Annotated[str, AfterValidator(_client_id)] = "quotad"
+    window: Annotated[Whole, between(1, 20_000)] = 1_000
+
+    @property
+    def port(self) -> int:
+        """The port of the URL, or the protocol's own."""
+        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+
+
+class Http(Section):
+    """Where ``/metrics`` and its neighbours are served."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:9464"
+
+    @property
+    def host(self) -> str:
+        """The address to bind."""
+        return urlsplit(f"//{self.listen}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port to bind; 0 lets the system choose."""
+        return urlsplit(f"//{self.listen}").port or 0

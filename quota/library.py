@@ -1,0 +1,145 @@
+"""The functions in the store: loads them, calls them, and refuses what is not ours.
+
+A store that is too old, evicts keys, lacks permissions or holds another library is the
+operator's mistake and is said at once. A library that was lost while we run is loaded again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from quota.decision import Phase, Side, Status, Verdict, Violation
+from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaError
+
+VERSION = 1
+EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
+SOURCE = files("quota").joinpath("lua/quota.lua").read_text()
+
+_MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}
+_AWAY = (
+    "MISCONF",
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "TRYAGAIN",
+    "BUSY",
+)
+
+
+def translated(error: RedisError) -> QuotaError:
+    """Say whose fault a failure of the store is, in our errors."""
+    text = str(error)
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        return ConfigError(f"redis: {text}")
+    away = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
+    if isinstance(error, away) or text.startswith(_AWAY):
+        return LedgerUnavailable(f"redis: {text or type(error).__name__}")
+    if isinstance(error, ResponseError):
+        return LedgerCorrupt(f"redis: {text}")
+    return LedgerUnavailable(f"redis: {text}")
+
+
+def lost(error: RedisError) -> bool:
+    """Whether the store says that it does not know our functions."""
+    return isinstance(error, ResponseError) and "Function not found" in str(error)
+
+
+class Library:
+    """Our functions in one store."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def call(self, function: str, keys: Sequence[str], *args: bytes | str) -> Any:  # noqa: ANN401 - as the function replies
+        """Call a function; load the library first if the store has lost it.
+
+        Raises LedgerUnavailable, LedgerCorrupt or ConfigError.
+        """
+        try:
+            return await self._command("FCALL", function, len(keys), *keys, *args)
+        except RedisError as error:
+            if not lost(error):
+                raise translated(error) from error
+        await self.load()
+        return await self.command("FCALL", function, len(keys), *keys, *args)
+
+    async def command(self, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
+        """Send any command; raises our errors, as ``call`` does."""
+        try:
+            return await self._command(*words)
+        except RedisError as error:
+            raise translated(error) from error
+
+    async def _command(self, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
+        return await self._client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+
+    async def load(self) -> None:
+        """See that the store can serve us and holds our library, of our version.
+
+        Raises ConfigError when it cannot or holds a newer one, LedgerUnavailable when it is away.
+        """
+        await self._check_server()
+        await self._load_if_older()
+        check_words(await self.command("FCALL_RO", "quota_describe", 0))
+
+    async def _check_server(self) -> None:
+        facts = await self.command("INFO")
+        check_version(facts)
+        policy = str(facts.get("maxmemory_policy", "noeviction"))
+        if policy.startswith("allkeys"):
+            raise ConfigError(
+                f"redis: maxmemory-policy is {policy}: a ledger must not lose keys, set noeviction"
+            )
+        if facts.get("role") == "slave":
+            raise LedgerUnavailable("redis: this server is a replica")
+
+    async def _load_if_older(self) -> None:
+        loaded = await self.command("FUNCTION", "LIST", "LIBRARYNAME", "quota")
+        version = (await self.command("FCALL_RO", "quota_describe", 0))[0] if loaded else 0
+        if version > VERSION:
+            raise ConfigError(
+                f"redis: the store has version {version} of the library quota, this quotad speaks {VERSION}"
+            )
+        if version < VERSION:
+            await self.command("FUNCTION", "LOAD", "REPLACE", SOURCE)
+
+
+def check_version(facts: dict[str, Any]) -> None:
+    """Raise ConfigError unless the server is new enough for functions."""
+    name = "valkey" if facts.get("server_name") == "valkey" else "redis"
+    text = str(facts.get(f"{name}_version", facts.get("redis_version", "0")))
+    found = tuple(int(number) for number in re.findall(r"\d+", text)[:2])
+    if found < _MINIMUM[name]:
+        wanted = ".".join(str(number) for number in _MINIMUM[name])
+        raise ConfigError(f"redis: the server is {name} {text}, at least {wanted} is needed")
+
+
+def check_words(described: Sequence[Any]) -> None:
+    """Raise ConfigError unless the library in the store speaks our words."""
+    ours = [[str(word) for word in words] for words in (Side, Verdict, Status, Phase, Violation, EVENTS)]
+    theirs = [[word.decode() for word in words] for words in described[1:]]
+    if described[0] != VERSION or theirs != ours:
+        raise ConfigError("redis: the library quota in the store speaks other words than this quotad")

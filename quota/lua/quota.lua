@@ -1,0 +1,875 @@
+#!lua name=quota
+-- The rules of quota/rules.py and quota/day.py, atomically. Version 1.
+--
+-- Keys of a pool, always all six and in this order; they share a hash tag:
+--   pool     hash    the pool: trading_day, limit_fen, balance_fen, open_buy_fen, filled_buy_fen,
+--                    filled_sell_fen (fen), status, phase, seq, level, admission, rate (decimal),
+--                    schedule ("<server ms> <phase> …"), levels ("50 70 …", per cent), halted (the
+--                    reason), began, exhausted, suspended, resumes_in_opening (0 or 1), origin,
+--                    kept ("<day> …"), published and last_change (ids in changes),
+--                    decided_{side}_{verdict}, violated_{kind} (counts)
+--   orders   hash    order_id -> MessagePack of side, price (thousandths), quantity, verdict, seq,
+--                    filled, value (thousandths), top price, off the book, violations (bits)
+--   execs    hash    exec_id -> MessagePack of order_id, side, price, quantity, busted
+--   holds    zset    reservations that end by themselves
+--   changes  stream  kind, was, now, seq, balance_fen, limit_fen, time_ms, reason
+--   journal  stream  one entry per seq, id "<seq>-0", fields as in JOURNAL or ACTS below
+--
+-- The law: check everything, then write. The store keeps the writes of a function that fails
+-- later, so what can fail (a wrong type, an id in the stream that is no greater) is read or
+-- written first. Numbers are doubles: every total stays within BOUND, every product that could
+-- pass 2^53 is split, and whole numbers are written with %.0f.
+
+local VERSION = 1
+local BOUND = 4500000000000000
+local SIDES = {'buy', 'sell'}
+local VERDICTS = {'accepted', 'exhausted', 'suspended', 'closed', 'halted', 'insufficient', 'id_reused'}
+local STATUSES = {'halted', 'exhausted', 'closed', 'suspended', 'open'}
+local PHASES = {'closed', 'opening', 'continuous', 'break', 'closing'}
+local VIOLATIONS = {'refused_traded', 'overfilled', 'above_limit', 'side_conflict', 'exec_reused',
+                    'spent_order', 'out_of_range'}
+local EVENTS = {'new', 'cancelled', 'rejected', 'fill', 'bust'}
+local SIDE = {buy = 1, sell = 2}
+local VERDICT = {accepted = 1, exhausted = 2, suspended = 3, closed = 4, halted = 5, insufficient = 6, id_reused = 7}
+local BIT = {refused_traded = 1, overfilled = 2, above_limit = 4, side_conflict = 8, exec_reused = 16,
+             spent_order = 32, out_of_range = 64}
+
+local NO_DAY = 'no trading day is open'
+local ANOTHER_DAY = "time: another day than the pool's open day"
+local OPENED_LATE = 'opened late: usage until now is unknown'
+local REASON = {
+  exec_reused = 'exec_id: was used before with other content (exec_reused)',
+  side_conflict = 'side: is not the side of the order (side_conflict)',
+  out_of_range = 'price, quantity: a total would pass 4500000000000000 (out_of_range)',
+}
+
+-- Values and texts. ----------------------------------------------------------------------------
+
+-- A whole number as text. tostring would write 1e+14; %d casts to a 64-bit integer, exactly.
+local function whole(number)
+  return string.format('%d', number)
+end
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text, '%S+') do list[#list + 1] = word end
+  return list
+end
+
+-- Fen of a total in thousandths at a rate in hundred-thousandths, rounded down, and the rest. The
+-- product can pass 2^53, so the total is split at a million. x - x % 1 is floor(x).
+local function fen(milli, rate)
+  local low = milli % 1000000
+  local product = low * rate
+  local rest = product % 1000000
+  return (milli - low) / 1000000 * rate + (product - rest) / 1000000, rest
+end
+
+local function fen_down(milli, rate)
+  return (fen(milli, rate))
+end
+
+local function fen_up(milli, rate)
+  local down, rest = fen(milli, rate)
+  return rest > 0 and down + 1 or down
+end
+
+local function rate_e5(text)
+  local units, decimals = string.match(text, '^(%d)%.(%d%d%d%d%d)$')
+  if not units then error({err = 'QUOTACORRUPT rate: is no rate with five decimals'}) end
+  return tonumber(units) * 100000 + tonumber(decimals)
+end
+
+-- A price in thousandths, or nil. Above 2^53 it is no longer exact, but then it is out of range.
+local function price_milli(text)
+  local units, point, decimals = string.match(text, '^(%d+)(%.?)(%d*)$')
+  if not units or #units > 13 or #decimals > 3 or (point == '.') ~= (decimals ~= '') then return nil end
+  if #units > 1 and string.byte(units) == 48 then return nil end
+  local milli = tonumber(units) * 1000
+  if point == '.' then milli = milli + tonumber(decimals) * 10 ^ (3 - #decimals) end
+  return milli > 0 and milli or nil
+end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  local micros = tonumber(time[2])
+  return time[1] * 1000 + (micros - micros % 1000) / 1000
+end
+
+-- The date in UTC+8 of a moment of the server's clock.
+local function date_of(ms)
+  local floor = math.floor
+  local days = floor((ms + 28800000) / 86400000) + 719468
+  local era = floor(days / 146097)
+  local doe = days - era * 146097
+  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
+  local mp = floor((5 * doy + 2) / 153)
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04d-%02d-%02d', year, month, doy - floor((153 * mp + 2) / 5) + 1)
+end
+
+-- The pool's record. ---------------------------------------------------------------------------
+-- What changes with every event is read field by field. All the rest is one text, the frame: it is
+-- the same from call to call, so it is parsed once and remembered by its own text. A remembered
+-- frame is never changed; who changes one copies it first. Its fields stand in the hash by
+-- themselves too, for those who read the hash.
+
+local FRAME = {'trading_day', 'limit_fen', 'rate', 'schedule', 'admission', 'levels', 'resumes_in_opening',
+               'halted', 'began', 'exhausted', 'suspended', 'phase', 'level'}
+local SUMS = {'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq', 'decided_buy_accepted'}
+local FLAGS = {'began', 'exhausted', 'suspended', 'resumes_in_opening'}
+
+local function status_of(frame)
+  if frame.halted ~= '' then return 'halted' end
+  if frame.exhausted then return 'exhausted' end
+  if frame.phase == 'closed' then return 'closed' end
+  return frame.suspended and 'suspended' or 'open'
+end
+
+-- From when which phase holds, and when continuous trading begins.
+local function read_schedule(frame)
+  local list = words(frame.schedule)
+  frame.segments, frame.since, frame.till = {}, 0, 0
+  for i = 1, #list, 2 do
+    frame.segments[#frame.segments + 1] = {tonumber(list[i]), list[i + 1]}
+    if list[i + 1] == 'continuous' and not frame.begins then frame.begins = tonumber(list[i]) end
+  end
+end
+
+-- For each level the used fen at which it is reached and at which it is left. The products
+-- level * limit can pass 2^53, so the limit is split at a hundred.
+local function read_levels(frame)
+  local rest = frame.limit_fen % 100
+  local hundreds = (frame.limit_fen - rest) / 100
+  frame.thresholds = {}
+  for _, word in ipairs(words(frame.levels)) do
+    local level = tonumber(word)
+    frame.thresholds[#frame.thresholds + 1] = {level, level * hundreds + math.ceil(level * rest / 100),
+                                               (level - 1) * hundreds + math.floor((level - 1) * rest / 100)}
+  end
+  frame.reaches, frame.leaves = math.huge, -math.huge
+  for _, threshold in ipairs(frame.thresholds) do
+    if threshold[1] > frame.level then frame.reaches = math.min(frame.reaches, threshold[2]) end
+    if threshold[1] == frame.level then frame.leaves = threshold[3] end
+  end
+end
+
+local function frame_text(frame)
+  local list = {}
+  for i, name in ipairs(FRAME) do
+    local value = frame[name]
+    if value == true then value = '1' elseif value == false then value = '0' end
+    list[i] = type(value) == 'number' and whole(value) or value
+  end
+  return table.concat(list, '\n')
+end
+
+local function read_frame(text)
+  local frame, i = {}, 0
+  for value in string.gmatch(text .. '\n', '([^\n]*)\n') do
+    i = i + 1
+    if FRAME[i] then frame[FRAME[i]] = value end
+  end
+  frame.limit_fen, frame.level = tonumber(frame.limit_fen), tonumber(frame.level)
+  if i ~= #FRAME or not frame.limit_fen or not frame.level then error({err = 'QUOTACORRUPT frame: is not readable'}) end
+  for _, name in ipairs(FLAGS) do frame[name] = frame[name] == '1' end
+  frame.rate_e5, frame.status = rate_e5(frame.rate), status_of(frame)
+  read_schedule(frame)
+  read_levels(frame)
+  return frame
+end
+
+local frames, frames_kept = {}, 0
+
+local function frame_of(text)
+  local frame = frames[text]
+  if not frame then
+    if frames_kept == 64 then frames, frames_kept = {}, 0 end
+    frame = read_frame(text)
+    frames[text], frames_kept = frame, frames_kept + 1
+  end
+  return frame
+end
+
+-- A frame like this one but for the fields given.
+local function frame_with(frame, changed)
+  local copy = {}
+  for _, name in ipairs(FRAME) do
+    copy[name] = frame[name]
+    if changed[name] ~= nil then copy[name] = changed[name] end
+  end
+  return frame_of(frame_text(copy))
+end
+
+local function read_pool(key)
+  local call = redis.call
+  local v = call('HMGET', key, 'frame', 'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq',
+                 'decided_buy_accepted')
+  if not v[1] then
+    if call('EXISTS', key) == 1 then error({err = 'QUOTACORRUPT frame: is missing'}) end
+    return nil
+  end
+  local pool = {
+    frame = frame_of(v[1]), balance_fen = tonumber(v[2] or ''), open_buy_fen = tonumber(v[3] or ''),
+    filled_buy_fen = tonumber(v[4] or ''), filled_sell_fen = tonumber(v[5] or ''), seq = tonumber(v[6] or ''),
+    decided_buy_accepted = tonumber(v[7] or '0'),
+  }
+  for i = 1, 6 do
+    if not pool[SUMS[i]] then error({err = 'QUOTACORRUPT ' .. SUMS[i] .. ': is missing or no number'}) end
+  end
+  if pool.balance_fen ~= pool.frame.limit_fen - pool.open_buy_fen - pool.filled_buy_fen + pool.filled_sell_fen then
+    error({err = 'QUOTACORRUPT balance_fen: is not the sum of its terms'})
+  end
+  return pool
+end
+
+-- The clock. -----------------------------------------------------------------------------------
+
+local function phase_at(frame, now)
+  if now >= frame.since and now < frame.till then return frame.phase_now end
+  local phase, since, till = 'closed', 0, math.huge
+  for i = #frame.segments, 1, -1 do
+    local segment = frame.segments[i]
+    if now >= segment[1] then
+      phase, since = segment[2], segment[1]
+      break
+    end
+    till = segment[1]
+  end
+  frame.phase_now, frame.since, frame.till = phase, since, till
+  return phase
+end
+
+-- Judges exhaustion by the balance and the clock. Phases that went by unnoticed count.
+local function judge(pool, now)
+  local frame = pool.frame
+  local phase, began = phase_at(frame, now), frame.begins and now >= frame.begins or false
+  local exhausted, suspended = frame.exhausted, frame.suspended
+  if (phase ~= 'closed' and phase ~= 'opening') or (began and not frame.began) then
+    exhausted = exhausted or pool.balance_fen <= 0
+    suspended = false
+  elseif phase == 'opening' then
+    suspended = pool.balance_fen <= 0 or (suspended and not frame.resumes_in_opening)
+  end
+  began = began or frame.began
+  if phase ~= frame.phase or began ~= frame.began or exhausted ~= frame.exhausted or suspended ~= frame.suspended then
+    pool.frame = frame_with(frame, {phase = phase, began = began, exhausted = exhausted, suspended = suspended})
+  end
+end
+
+local function set_level(pool)
+  local frame = pool.frame
+  local used, held = frame.limit_fen - pool.balance_fen, 0
+  if used < frame.reaches and used > frame.leaves then return end
+  for i = 1, #frame.thresholds do
+    local threshold = frame.thresholds[i]
+    if used >= threshold[2] or (threshold[1] <= frame.level and used > threshold[3]) then held = threshold[1] end
+  end
+  if held ~= frame.level then pool.frame = frame_with(frame, {level = held}) end
+end
+
+-- Orders. --------------------------------------------------------------------------------------
+
+local NO_ORDER = {side = 0, price = 0, quantity = 0, verdict = 0, seq = 0, filled = 0, value = 0, top = 0, off = 0,
+                  bits = 0}
+
+local function read_order(packed)
+  if not packed then return NO_ORDER end
+  local side, price, quantity, verdict, seq, filled, value, top, off, bits = cmsgpack.unpack(packed)
+  return {side = side, price = price, quantity = quantity, verdict = verdict, seq = seq, filled = filled, value = value,
+          top = top, off = off, bits = bits}
+end
+
+local function pack_order(o)
+  return cmsgpack.pack(o.side, o.price, o.quantity, o.verdict, o.seq, o.filled, o.value, o.top, o.off, o.bits)
+end
+
+local function copied(o)
+  return {side = o.side, price = o.price, quantity = o.quantity, verdict = o.verdict, seq = o.seq, filled = o.filled,
+          value = o.value, top = o.top, off = o.off, bits = o.bits}
+end
+
+-- The value that still rests in the book: of an order that was accepted, or that is known and
+-- traded all the same.
+local function open_milli(o)
+  if o.off == 1 or o.quantity <= o.filled or not (o.verdict == 1 or (o.verdict > 0 and o.filled > 0)) then return 0 end
+  return (o.quantity - o.filled) * o.price
+end
+
+-- An order's contribution: open buys, filled buys and filled sells, in fen.
+local function parts(o, rate)
+  if o.side == 1 then
+    local value, open = o.value, open_milli(o)
+    local filled = value > 0 and fen_up(value, rate) or 0
+    return open > 0 and fen_up(open + value, rate) - filled or 0, filled, 0
+  end
+  return 0, 0, o.value > 0 and fen_down(o.value, rate) or 0
+end
+
+-- Puts the contribution of `now` in the place of `was`, and says so; false, and nothing is done,
+-- where a total of the order or the pool would pass the bound.
+local function settled(pool, was, now)
+  local frame = pool.frame
+  local open_was, buy_was, sell_was = parts(was, frame.rate_e5)
+  local open_now, buy_now, sell_now = parts(now, frame.rate_e5)
+  local open = pool.open_buy_fen + open_now - open_was
+  local buy = pool.filled_buy_fen + buy_now - buy_was
+  local sell = pool.filled_sell_fen + sell_now - sell_was
+  local balance = frame.limit_fen - open - buy + sell
+  if now.price * now.quantity > BOUND or now.filled > BOUND or open_milli(now) + now.value > BOUND
+      or open > BOUND or buy > BOUND or sell > BOUND or balance > BOUND or balance < -BOUND then
+    return false
+  end
+  pool.traded = pool.traded or buy ~= pool.filled_buy_fen or sell ~= pool.filled_sell_fen
+  pool.open_buy_fen, pool.filled_buy_fen, pool.filled_sell_fen, pool.balance_fen = open, buy, sell, balance
+  return true
+end
+
+-- Decisions. -----------------------------------------------------------------------------------
+
+local function refusal_of_buys(frame)
+  if frame.halted ~= '' then return 'halted' end
+  if frame.exhausted then return 'exhausted' end
+  if frame.phase == 'closed' or frame.phase == 'break' then return 'closed' end
+  if frame.suspended then return 'suspended' end
+  return nil
+end
+
+local function verdict_of(pool, o)
+  if o.side == 2 or o.filled > 0 then return 'accepted' end
+  local frame = pool.frame
+  local refusal = refusal_of_buys(frame)
+  if refusal then return refusal end
+  if frame.admission == 'must_fit' and fen_up(open_milli(o), frame.rate_e5) > pool.balance_fen then
+    return 'insufficient'
+  end
+  return 'accepted'
+end
+
+local function has_bit(bits, bit)
+  return bits % (2 * bit) >= bit
+end
+
+-- Notes what should not be, each kind once per order. Returns the fresh kinds, or nil.
+local function note_violations(o)
+  if o.verdict == 0 or o.filled == 0 then return nil end
+  local fresh
+  local function note(kind, holds)
+    if holds and not has_bit(o.bits, BIT[kind]) then
+      o.bits = o.bits + BIT[kind]
+      fresh = fresh or {}
+      fresh[#fresh + 1] = kind
+    end
+  end
+  note('refused_traded', o.verdict ~= 1)
+  note('overfilled', o.filled > o.quantity)
+  note('above_limit', o.side == 1 and o.top > o.price)
+  return fresh
+end
+
+-- A batch: the pool, the records read and written, the entries to append. ----------------------
+
+local function begin_batch(keys)
+  local pool = read_pool(keys[1])
+  return {keys = keys, now = now_ms(), pool = pool, stored = pool and pool.frame, seq = pool and pool.seq,
+          orders = {}, execs = {}, order_ids = {}, exec_ids = {}, journal = {}, counts = {}, changes = {}}
+end
+
+local function order_of(batch, id)
+  local order = batch.orders[id]
+  if not order then
+    order = read_order(redis.call('HGET', batch.keys[2], id))
+    batch.orders[id] = order
+  end
+  return order
+end
+
+local function put_order(batch, id, order)
+  batch.orders[id] = order
+  batch.order_ids[#batch.order_ids + 1] = id
+end
+
+-- The execution of an id (order_id, side, price, quantity, busted), or false.
+local function exec_of(batch, id)
+  local exec = batch.execs[id]
+  if exec == nil then
+    local packed = redis.call('HGET', batch.keys[3], id)
+    exec = packed and {cmsgpack.unpack(packed)}
+    batch.execs[id] = exec
+  end
+  return exec
+end
+
+local CHANGES = {'trading_day', 'limit_fen', 'rate', 'phase', 'status', 'level'}
+local KINDS = {trading_day = 'day', limit_fen = 'limit', rate = 'rate', phase = 'phase', status = 'status',
+               level = 'level'}
+
+-- Notes what became what since the frame `was`, in the order of the stream.
+local function note_changes(batch, was, reason)
+  local pool = batch.pool
+  local now = pool.frame
+  if was == now then return end
+  for _, name in ipairs(CHANGES) do
+    if was[name] ~= now[name] then
+      batch.changes[#batch.changes + 1] = {KINDS[name], was[name], now[name], whole(pool.seq), whole(pool.balance_fen),
+                                           whole(now.limit_fen), whole(batch.now), reason}
+    end
+  end
+end
+
+local function judge_clock(batch)
+  local was = batch.pool.frame
+  judge(batch.pool, batch.now)
+  note_changes(batch, was, 'clock')
+end
+
+-- Gives what happened its number and judges the pool after it.
+local function number(batch, was, reason, subject)
+  local pool = batch.pool
+  pool.seq = pool.seq + 1
+  judge(pool, batch.now)
+  set_level(pool)
+  if pool.frame ~= was then note_changes(batch, was, subject and reason .. ' ' .. subject or reason) end
+end
+
+local function count(batch, field)
+  if field == 'decided_buy_accepted' then
+    batch.pool.decided_buy_accepted, batch.pool.bought = batch.pool.decided_buy_accepted + 1, true
+  else
+    batch.counts[field] = (batch.counts[field] or 0) + 1
+  end
+end
+
+local function frame_fields(frame, out)
+  for _, name in ipairs(FRAME) do
+    local value = frame[name]
+    if value == true then value = '1' elseif value == false then value = '0' end
+    out[#out + 1] = name
+    out[#out + 1] = type(value) == 'number' and whole(value) or value
+  end
+  out[#out + 1], out[#out + 2], out[#out + 3], out[#out + 4] = 'status', frame.status, 'frame', frame_text(frame)
+end
+
+local function put_all(key, list)
+  for from = 1, #list, 4000 do
+    redis.call('HSET', key, unpack(list, from, math.min(from + 3999, #list)))
+  end
+end
+
+local function packed_records(ids, records, pack)
+  if #ids == 1 then return {ids[1], pack(records[ids[1]])} end
+  local list, done = {}, {}
+  for i = 1, #ids do
+    local id = ids[i]
+    if not done[id] then
+      done[id] = true
+      list[#list + 1] = id
+      list[#list + 1] = pack(records[id])
+    end
+  end
+  return list
+end
+
+local function pack_exec(exec)
+  return cmsgpack.pack(exec[1], exec[2], exec[3], exec[4], exec[5])
+end
+
+-- The sums that changed; all of them for a fresh pool.
+local function sum_fields(pool, fresh, out)
+  local n = #out
+  out[n + 1], out[n + 2], out[n + 3], out[n + 4] = 'balance_fen', whole(pool.balance_fen), 'seq', whole(pool.seq)
+  out[n + 5], out[n + 6] = 'open_buy_fen', whole(pool.open_buy_fen)
+  n = n + 6
+  if fresh or pool.traded then
+    out[n + 1], out[n + 2] = 'filled_buy_fen', whole(pool.filled_buy_fen)
+    out[n + 3], out[n + 4] = 'filled_sell_fen', whole(pool.filled_sell_fen)
+    n = n + 4
+  end
+  if fresh or pool.bought then out[n + 1], out[n + 2] = 'decided_buy_accepted', whole(pool.decided_buy_accepted) end
+end
+
+-- Writes a batch: first what can fail, then the rest, then the pool.
+local function commit(batch)
+  local call, keys, pool, journal = redis.call, batch.keys, batch.pool, batch.journal
+  if #batch.changes > 0 then call('XLEN', keys[5]) end
+  for i = 1, #journal do call('XADD', keys[6], unpack(journal[i])) end
+  local out = {}
+  for _, c in ipairs(batch.changes) do
+    out[1] = 'last_change'
+    out[2] = call('XADD', keys[5], '*', 'kind', c[1], 'was', c[2], 'now', c[3], 'seq', c[4], 'balance_fen', c[5],
+                  'limit_fen', c[6], 'time_ms', c[7], 'reason', c[8])
+  end
+  if #batch.order_ids > 0 then put_all(keys[2], packed_records(batch.order_ids, batch.orders, pack_order)) end
+  if #batch.exec_ids > 0 then put_all(keys[3], packed_records(batch.exec_ids, batch.execs, pack_exec)) end
+  if pool.frame ~= batch.stored then frame_fields(pool.frame, out) end
+  if pool.seq ~= batch.seq or pool.frame ~= batch.stored then
+    sum_fields(pool, batch.stored == nil, out)
+    call('HSET', keys[1], unpack(out))
+  end
+  for field, n in pairs(batch.counts) do call('HINCRBY', keys[1], field, n) end
+end
+
+-- Events. --------------------------------------------------------------------------------------
+-- An event is the array {name, order_id, side, price (thousandths), quantity, exec_id, date, text}:
+-- the date in UTC+8 of its own time, empty where it has none, and the whole event as the journal
+-- keeps it: "new gw1-000001 buy 1688.00 100 source=gw1 time=…".
+
+-- Numbers and journals an event that changed something.
+local function journal_event(batch, event, verdict, violations)
+  local pool, journal = batch.pool, batch.journal
+  number(batch, pool.frame, event[1], event[2])
+  local frame = pool.frame
+  local entry = {whole(pool.seq) .. '-0', 'event', event[8], 'verdict', verdict or '', 'balance_fen',
+                 whole(pool.balance_fen), 'status', frame.status, 'phase', frame.phase, 'time_ms', whole(batch.now)}
+  if violations then
+    entry[14], entry[15] = 'violations', table.concat(violations, ',')
+    for _, kind in ipairs(violations) do count(batch, 'violated_' .. kind) end
+  end
+  journal[#journal + 1] = entry
+end
+
+-- Refuses a fact that cannot be applied; counts it once per order and kind.
+local function broken(batch, event, order, kind)
+  if has_bit(order.bits, BIT[kind]) then return 'dead', nil, nil, REASON[kind] end
+  order = copied(order)
+  order.bits = order.bits + BIT[kind]
+  put_order(batch, event[2], order)
+  journal_event(batch, event, nil, {kind})
+  return 'dead', nil, batch.pool.seq, REASON[kind]
+end
+
+-- Puts the record `now` in the place of `was`, unless a total would pass the bound.
+local function settle(batch, event, was, now, verdict)
+  if not settled(batch.pool, was, now) then return broken(batch, event, was, 'out_of_range') end
+  local violations = note_violations(now)
+  if verdict then
+    now.seq = batch.pool.seq + 1
+    count(batch, 'decided_' .. event[3] .. '_' .. verdict)
+  end
+  put_order(batch, event[2], now)
+  journal_event(batch, event, verdict, violations)
+  return 'applied', verdict, batch.pool.seq
+end
+
+local function apply_new(batch, event)
+  local pool, was, side = batch.pool, order_of(batch, event[2]), SIDE[event[3]]
+  if was.verdict ~= 0 or (was.side ~= 0 and was.side ~= side) then
+    if was.verdict ~= 0 and was.side == side and was.price == event[4] and was.quantity == event[5] then
+      return 'duplicate', VERDICTS[was.verdict], was.seq
+    end
+    return 'id_reused', 'id_reused', pool.seq
+  end
+  local now = copied(was)
+  now.side, now.price, now.quantity, now.verdict = side, event[4], event[5], 1
+  local verdict = verdict_of(pool, now)
+  now.verdict = VERDICT[verdict]
+  return settle(batch, event, was, now, verdict)
+end
+
+local function apply_off_book(batch, event)
+  local was = order_of(batch, event[2])
+  if was.off == 1 then return 'duplicate' end
+  local now = copied(was)
+  now.off = 1
+  return settle(batch, event, was, now)
+end
+
+-- Counts a trade, or undoes it. A bust that comes first counts as its fill, already undone.
+local function apply_execution(batch, event)
+  local busted, side, value = event[1] == 'bust' and 1 or 0, SIDE[event[3]], event[4] * event[5]
+  local was, exec = order_of(batch, event[2]), exec_of(batch, event[6])
+  local now = copied(was)
+  if exec then
+    if exec[1] ~= event[2] or exec[2] ~= side or exec[3] ~= event[4] or exec[4] ~= event[5] then
+      return broken(batch, event, was, 'exec_reused')
+    end
+    if exec[5] == 1 or busted == 0 then return 'duplicate' end
+    now.value = now.value - value
+  else
+    if was.side ~= 0 and was.side ~= side then return broken(batch, event, was, 'side_conflict') end
+    if value > BOUND then return broken(batch, event, was, 'out_of_range') end
+    now.side, now.filled = side, now.filled + event[5]
+    if busted == 0 then now.value = now.value + value end
+    if event[4] > now.top then now.top = event[4] end
+  end
+  local outcome, verdict, seq, reason = settle(batch, event, was, now)
+  if outcome == 'applied' then
+    batch.execs[event[6]] = {event[2], side, event[4], event[5], busted}
+    batch.exec_ids[#batch.exec_ids + 1] = event[6]
+  end
+  return outcome, verdict, seq, reason
+end
+
+local APPLY = {new = apply_new, cancelled = apply_off_book, rejected = apply_off_book, fill = apply_execution,
+               bust = apply_execution}
+
+-- Applies one event, the clock having been judged: outcome, verdict, seq, reason.
+local function apply(batch, event)
+  local pool = batch.pool
+  if not pool then
+    if event[1] ~= 'new' then return 'dead', nil, nil, NO_DAY end
+    return 'applied', event[3] == 'sell' and 'accepted' or 'closed'
+  end
+  if event[7] ~= '' and event[7] ~= pool.frame.trading_day then return 'dead', nil, nil, ANOTHER_DAY end
+  return APPLY[event[1]](batch, event)
+end
+
+-- Functions. -----------------------------------------------------------------------------------
+
+local function invalid(message)
+  return redis.error_reply('QUOTAINVALID ' .. message)
+end
+
+local function checked_id(text)
+  return #text >= 1 and #text <= 64 and not string.find(text, '[^%w._:-]')
+end
+
+local ID_RULE = ': must be 1 to 64 characters of A-Z a-z 0-9 . _ : -'
+
+-- Why the arguments of a reservation are malformed, or nil; and its price and quantity.
+local function malformed(keys, args)
+  local order_id, side, price, quantity, source = unpack(args)
+  if #keys ~= 6 then return 'keys: must be the six keys of one pool' end
+  if #args ~= 5 then return 'arguments: must be ORDER_ID SIDE PRICE QUANTITY SOURCE' end
+  if not checked_id(order_id) then return 'order_id' .. ID_RULE end
+  if not SIDE[side] then return 'side: must be buy or sell' end
+  local milli = price_milli(price)
+  if not milli then
+    return 'price: must be a decimal above zero with at most 13 digits before the point and 3 after it'
+  end
+  local units = #quantity <= 16 and string.find(quantity, '^[1-9]%d*$') and tonumber(quantity)
+  if not units or units > BOUND then return 'quantity: must be a positive integer of at most 4500000000000000' end
+  if not checked_id(source) then return 'source' .. ID_RULE .. ', or - for none' end
+  return nil, milli, units
+end
+
+-- Decides a new order and charges it. For gateways: the contract's quota_reserve.
+local function reserve(keys, args)
+  local wrong, milli, units = malformed(keys, args)
+  if wrong then return invalid(wrong) end
+  local order_id, side, source = args[1], args[2], args[5]
+  local batch = begin_batch(keys)
+  local pool = batch.pool
+  if not pool then return {side == 'sell' and 'accepted' or 'closed', false, false, 0, 'closed'} end
+  judge_clock(batch)
+  local text = 'new ' .. order_id .. ' ' .. side .. ' ' .. args[3] .. ' ' .. args[4]
+  if source ~= '-' then text = text .. ' source=' .. source end
+  local outcome, verdict, seq, reason = apply(batch, {'new', order_id, side, milli, units, '', '', text})
+  if reason then return invalid(reason) end
+  commit(batch)
+  return {verdict, pool.balance_fen, seq, outcome == 'duplicate' and 1 or 0, pool.frame.status}
+end
+
+-- Tells what a buy or a sell would get now, and writes nothing: the contract's quota_check.
+local function check(keys, args)
+  local side = args[1]
+  if #keys ~= 1 then return invalid('keys: the key of one pool is needed') end
+  if #args ~= 1 or not SIDE[side] then return invalid('side: must be buy or sell') end
+  local pool = read_pool(keys[1])
+  if not pool then return {side == 'sell' and 'accepted' or 'closed', false, false, 'closed', 'closed'} end
+  judge(pool, now_ms())
+  local frame = pool.frame
+  return {side == 'buy' and refusal_of_buys(frame) or 'accepted', pool.balance_fen, pool.seq, frame.status, frame.phase}
+end
+
+-- Applies a batch of events, packed with MessagePack. Returns the decisions, packed likewise: each
+-- {outcome, verdict, reason, balance_fen, seq, status, phase}.
+local function apply_batch(keys, args)
+  local events, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
+  local pool = batch.pool
+  if pool then judge_clock(batch) end
+  local out = {'\221' .. struct.pack('>I4', #events)}
+  for i = 1, #events do
+    local outcome, verdict, seq, reason = apply(batch, events[i])
+    local frame = pool and pool.frame
+    out[i + 1] = '\151' .. cmsgpack.pack(outcome, verdict, reason or '', pool and pool.balance_fen, seq,
+                                         frame and frame.status or 'closed', frame and frame.phase or 'closed')
+  end
+  if pool then commit(batch) end
+  return table.concat(out)
+end
+
+-- Judges the clock, remembers which change was published last, and returns the server's
+-- milliseconds and the hash (empty where no day is open).
+local function tick(keys, args)
+  local batch = begin_batch(keys)
+  if batch.pool then
+    judge_clock(batch)
+    commit(batch)
+    if args[1] ~= '' then redis.call('HSET', keys[1], 'published', args[1]) end
+  end
+  return {whole(batch.now), redis.call('HGETALL', keys[1])}
+end
+
+local DAY_KEYS = {'pool', 'orders', 'execs', 'holds', 'changes', 'journal'}
+
+-- Renames a day's keys with its date at the end; an expiry is the backstop.
+local function set_aside(keys, day, keep_days)
+  for i = 1, #DAY_KEYS do
+    if redis.call('EXISTS', keys[i]) == 1 then
+      local aside = keys[i] .. ':' .. day
+      redis.call('RENAME', keys[i], aside)
+      redis.call('EXPIRE', aside, (keep_days + 30) * 86400)
+    end
+  end
+end
+
+local function remove_day(keys, day)
+  for i = 1, #DAY_KEYS do redis.call('UNLINK', keys[i] .. ':' .. day) end
+end
+
+-- What was not yet published of the day before comes first in the new day's changes.
+local function carry_changes(keys, day, published)
+  local last
+  for _, entry in ipairs(redis.call('XRANGE', keys[5] .. ':' .. day, '(' .. published, '+')) do
+    redis.call('XADD', keys[5], entry[1], unpack(entry[2]))
+    last = entry[1]
+  end
+  return last
+end
+
+local function opening_refused(frame, origin, opening, now)
+  if opening.origin == 'real' and opening.trading_day ~= date_of(now) then
+    return "the server's date is " .. date_of(now)
+  end
+  if not frame then return nil end
+  if origin == 'real' and opening.origin == 'at' then
+    return 'the real clock opened ' .. frame.trading_day .. ' in this store: it refuses --at'
+  end
+  if opening.trading_day < frame.trading_day then
+    return "the store's day is " .. frame.trading_day .. ': a day never goes back'
+  end
+  if opening.trading_day == frame.trading_day and opening.origin ~= origin then
+    return frame.trading_day .. ' was opened with --at: go on with --at, or with another store'
+  end
+  return nil
+end
+
+local function open_again(batch, opening)
+  local pool = batch.pool
+  local was = pool.frame
+  if opening.origin == 'at' then pool.frame = frame_with(was, {schedule = opening.schedule}) end
+  judge(pool, batch.now)
+  note_changes(batch, was, 'clock')
+  commit(batch)
+  return {'already', pool.frame.trading_day}
+end
+
+-- A day's first state: full quota, nothing used. Only a halt outlasts the day before.
+local function fresh_pool(opening, halted, now)
+  local frame = frame_with(opening, {
+    halted = halted, began = false, exhausted = false, suspended = false, phase = 'closed', level = 0,
+    resumes_in_opening = opening.resumes_in_opening == 1})
+  local pool = {frame = frame, balance_fen = opening.limit_fen, open_buy_fen = 0, filled_buy_fen = 0,
+                filled_sell_fen = 0, seq = 0, decided_buy_accepted = 0}
+  judge(pool, now)
+  set_level(pool)
+  return pool
+end
+
+local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level = 0, limit_fen = 0, rate = '',
+                  halted = ''}
+
+-- Sets the old day aside. Returns the days that are kept and the last change carried over.
+local function close_day(keys, day, opening, kept, published)
+  local days = words(kept)
+  days[#days + 1] = day
+  set_aside(keys, day, opening.keep_days)
+  local carried = carry_changes(keys, day, published)
+  while #days > opening.keep_days do remove_day(keys, table.remove(days, 1)) end
+  return days, carried
+end
+
+-- Opens a day. The argument is an Opening, packed as a map. Returns {opened | already | refused,
+-- the day that is open, or why not}.
+local function open_day(keys, args)
+  local opening, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
+  local old = batch.pool and batch.pool.frame
+  local stored = redis.call('HMGET', keys[1], 'origin', 'kept', 'published')
+  local published = stored[3] or '0-0'
+  local refused = opening_refused(old, stored[1], opening, batch.now)
+  if refused then return {'refused', refused} end
+  if old and old.trading_day == opening.trading_day then return open_again(batch, opening) end
+
+  local begins = tonumber(words(opening.schedule)[1])
+  local late = not old and batch.now >= begins and opening.open_late == 0
+  local fresh = fresh_pool(opening, late and OPENED_LATE or old and old.halted or '', batch.now)
+  local days, carried = {}, nil
+  if old then days, carried = close_day(keys, old.trading_day, opening, stored[2] or '', published) end
+  batch.pool, batch.stored, batch.seq = fresh, nil, nil
+  note_changes(batch, old or NO_FRAME, late and OPENED_LATE or 'opened')
+  redis.call('HSET', keys[1], 'origin', opening.origin, 'kept', table.concat(days, ' '), 'published', published,
+             'last_change', carried or published)
+  commit(batch)
+  return {'opened', opening.trading_day}
+end
+
+-- What an act makes of the pool, or why it may not be done.
+local ACTS = {
+  halt = function(pool, act)
+    pool.frame = frame_with(pool.frame, {halted = act.reason})
+  end,
+  resume = function(pool)
+    if pool.frame.halted == '' then return 'the pool is not halted' end
+    pool.frame = frame_with(pool.frame, {halted = ''})
+  end,
+  limit = function(pool, act)
+    local balance = pool.balance_fen - pool.frame.limit_fen + act.limit_fen
+    if balance > BOUND or balance < -BOUND then return 'limit: the balance would pass 4500000000000000 fen' end
+    pool.balance_fen = balance
+    pool.frame = frame_with(pool.frame, {limit_fen = act.limit_fen,
+                                         exhausted = pool.frame.exhausted and not (act.reopen and balance > 0)})
+  end,
+}
+
+-- An operator's act, packed as a map of act, limit_fen, reopen, reason, user, host. Returns {done |
+-- refused, the status, or why not}.
+local function operate(keys, args)
+  local act, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
+  local pool = batch.pool
+  if not pool then return {'refused', NO_DAY} end
+  judge_clock(batch)
+  local was = pool.frame
+  local refused = ACTS[act.act](pool, act)
+  if refused then return {'refused', refused} end
+  number(batch, was, act.reason)
+  local frame = pool.frame
+  batch.journal[1] = {
+    whole(pool.seq) .. '-0', 'event', act.act, 'verdict', '', 'balance_fen', whole(pool.balance_fen), 'status',
+    frame.status, 'phase', frame.phase, 'time_ms', whole(batch.now), 'reason', act.reason, 'user', act.user, 'host',
+    act.host, 'was_fen', whole(was.limit_fen), 'limit_fen', whole(frame.limit_fen), 'reopen', act.reopen and '1' or '0'}
+  commit(batch)
+  return {'done', frame.status}
+end
+
+-- Sets the day's rate until the pool's first event. Returns {set | same | refused | other_day}.
+local function set_rate(keys, args)
+  local trading_day, rate = args[1], args[2]
+  local batch = begin_batch(keys)
+  local pool = batch.pool
+  if not pool or pool.frame.trading_day ~= trading_day then return {'other_day'} end
+  if pool.frame.rate == rate then return {'same'} end
+  if redis.call('EXISTS', keys[2], keys[3]) > 0 then return {'refused'} end
+  judge_clock(batch)
+  local was = pool.frame
+  pool.frame = frame_with(was, {rate = rate})
+  note_changes(batch, was, 'rate')
+  commit(batch)
+  return {'set'}
+end
+
+-- The version and the words, for a loader to compare with its own.
+local function describe()
+  return {VERSION, SIDES, VERDICTS, STATUSES, PHASES, VIOLATIONS, EVENTS}
+end
+
+redis.register_function('quota_reserve', reserve)
+redis.register_function{function_name = 'quota_check', callback = check, flags = {'no-writes'}}
+redis.register_function('quota_apply', apply_batch)
+redis.register_function('quota_tick', tick)
+redis.register_function('quota_open', open_day)
+redis.register_function('quota_operate', operate)
+redis.register_function('quota_rate', set_rate)
+redis.register_function{function_name = 'quota_describe', callback = describe, flags = {'no-writes'}}

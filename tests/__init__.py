@@ -1,0 +1,1 @@
+"""The tests: real servers, no emulators, no sleeping."""
