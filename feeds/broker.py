@@ -55,6 +55,16 @@ class MqttSettings:
         """Where we are said to be ``online`` or ``offline``."""
         return f"{self.root}/daemon/{self.client_id}"
 
+    @property
+    def mark_topic(self) -> str:
+        """Where our own marks come back to us."""
+        return f"{self.presence_topic}/mark"
+
+    @property
+    def claim_topic(self) -> str:
+        """Where the last connection with our client id left its claim."""
+        return f"{self.presence_topic}/claim"
+
 
 def client_tls(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
     """Build what verifies the broker and, where it asks, shows who we are; raises ConfigError.
@@ -100,19 +110,21 @@ async def subscribe(client: aiomqtt.Client, settings: MqttSettings) -> None:
     """Subscribe to everything that is ours; raises MqttError where the broker refuses.
 
     ``#`` below orders and fills, so that a topic that is too deep becomes a dead letter. What
-    somebody retained there is sent once per session and not at every connection.
+    somebody retained there is sent once per session and not at every connection. Claims come with
+    QoS 0, past everything that is queued.
     """
     once, always = SubscribeOptions(qos=1, retainHandling=1), SubscribeOptions(qos=1)
     wanted = [
+        (settings.claim_topic, SubscribeOptions(qos=0)),
         (f"{settings.root}/+/orders/#", once),
         (f"{settings.root}/+/fills/#", once),
         (f"{settings.root}/fx", always),
-        (f"{settings.presence_topic}/mark", once),
+        (settings.mark_topic, once),
     ]
     granted = await client.subscribe(wanted)
-    for (topic, _), code in zip(wanted, granted, strict=True):
-        if getattr(code, "value", code) != 1:
-            raise aiomqtt.MqttError(f"the broker does not grant {topic} with QoS 1: {code}")
+    for (topic, options), code in zip(wanted, granted, strict=True):
+        if getattr(code, "value", code) != options.QoS:
+            raise aiomqtt.MqttError(f"the broker does not grant {topic} with QoS {options.QoS}: {code}")
 
 
 async def until_lost(client: aiomqtt.Client) -> None:

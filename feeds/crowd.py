@@ -7,6 +7,7 @@ be about, answers may be late and chance is chance.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from random import Random
@@ -36,9 +37,12 @@ _STAYS = 0.7
 _LEAST_SHARE = 0.1
 _MOST_SCALE = 20.0
 _LARGEST = 0.03
-_WHILE_REFUSED = 0.4
+_WHILE_REFUSED = 0.7
+_WHILE_SUSPENDED = 0.6
 _TRUST = 0.15
 _PULLS = 8
+_SWELL = 0.03
+_TIDE_S = 2_700.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ class Crowd:
         self._hours = hours_of(pool)
         self._rate = RATE_ONE if pool.northbound else rate_e5(HKD_CNY)
         self._tape = Tape(pool, chance)
+        self._tide = chance.random()
         self._exchange = Exchange(pool, chance)
         self._answers = _Answers()
         self._asked: dict[str, tuple[NewOrder, float]] = {}
@@ -201,14 +206,23 @@ class Crowd:
         driving = act.drive is not None and act.drive not in self._shown
         ahead_s = _DRIVE_AHEAD_S if driving else _AHEAD_S
         late = driving and at_s + ahead_s >= act.until
-        wanted = act.balance if late else wanted_at(self._pool, at_s + ahead_s)
-        needed_fen = self._balance_fen - self._asked_fen - wanted * self._limit_fen
+        wanted = act.balance if late else wanted_at(self._pool, at_s + ahead_s) + self._swell(at_s)
+        asked_fen = 0.0 if driving else self._asked_fen  # a drive that overshoots still arrives
+        needed_fen = self._balance_fen - asked_fen - wanted * self._limit_fen
         mean_fen = MEAN_MILLI * self._rate / 1_000_000
         usual_fen = ORDERS_PER_S * activity(self._pool, at_s) * ahead_s * mean_fen * _STAYS
         push = needed_fen / usual_fen
         buys = min(1 - _LEAST_SHARE, max(_LEAST_SHARE, 0.5 + push / 2))
+        if self._view.status is Status.SUSPENDED:
+            buys = _WHILE_SUSPENDED  # who is refused for a while keeps trying
         sells_trade = at_s >= self._hours.matches  # before, larger sells would help nobody
         return _Lean(buys, _scale(push), _scale(-push) if sells_trade else 1.0)
+
+    def _swell(self, at_s: float) -> float:
+        """Tides around the plot, so that a pool breathes: a share of the limit, none before it trades."""
+        if at_s < self._hours.starts:
+            return 0.0
+        return _SWELL * math.sin(math.tau * (at_s / _TIDE_S + self._tide))
 
     def _order(self, act: Act, lean: _Lean, at_s: float, time: str) -> NewOrder | None:
         """One order; None where a buy is not even tried, as the pool refuses them."""
@@ -227,9 +241,12 @@ class Crowd:
         return order
 
     def _floor_fen(self, act: Act) -> float:
-        """Below this no buy is sent; while buys are refused anyway they may be seen to be."""
-        refused = self._view.status in {Status.SUSPENDED, Status.EXHAUSTED}
-        return float("-inf") if refused else act.floor * self._limit_fen
+        """Below this no buy is sent; while buys are refused for good they may be seen to be.
+
+        Where cancels are about to reopen the pool, one on its way would close it again.
+        """
+        refused = self._view.status in {Status.SUSPENDED, Status.EXHAUSTED} and not act.pulls
+        return -math.inf if refused else act.floor * self._limit_fen
 
     def _drawn(self, at_s: float, time: str, scale: float, *, buying: bool) -> NewOrder:
         most_milli = _LARGEST * self._limit_fen * 1_000_000 / self._rate

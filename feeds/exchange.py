@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from feeds.scenario import hours_of
-from feeds.shares import price_text, tick_milli
+from feeds.shares import on_tick, price_text, tick_milli
 from quota.decision import PoolName, Side
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 
@@ -19,9 +19,9 @@ SOURCE = "exchange"
 
 _FIRST_LOOK_S = 40.0
 _NEXT_LOOK_S = 150.0
-_AUCTION_S = 200.0
+_AUCTION_S = 300.0
 _BUST_AFTER_S = 240.0
-_MOST_FACTS = 25
+_MOST_FACTS = 6
 
 _REJECTS = 0.012
 _CANCELS = 0.11
@@ -146,7 +146,7 @@ class Exchange:
         if self._chance.random() >= _IMPROVES:
             return limit
         better = self._chance.randint(1, 3) * tick_milli(self._pool, limit)
-        return max(1, limit - better) if order.side is Side.BUY else limit + better
+        return on_tick(self._pool, limit - better if order.side is Side.BUY else limit + better)
 
     def _part(self, left: int) -> int:
         """All that is left, or a part in steps of fifty (every lot is a multiple)."""

@@ -21,9 +21,10 @@ import aiomqtt
 import structlog
 
 from feeds.broker import MqttSettings, client_tls, new_client, subscribe, until_lost
+from feeds.claim import TAKEN_OVER, Claim
 from feeds.codec import decode, encode
+from feeds.pump import Pump
 from feeds.session import Arrival, Session
-from feeds.wire import Pump
 from quota.errors import FeedTaken, FeedUnavailable
 from quota.feed import Delivery, Message
 
@@ -34,8 +35,6 @@ RECEIVE_EVENTS: Final = 4_096
 
 CLOSE_SECONDS: Final = 2.0
 """How long a clean close waits for the broker to take our last words."""
-
-_TAKEN: Final = 0x8E
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +50,7 @@ class MqttFeed:
         self._life: asyncio.Task[None] | None = None
         self._end: BaseException | None = None
         self._first_at: float | None = None
+        self._claim = Claim()
         self.reconnects = 0
 
     @property
@@ -75,9 +75,9 @@ class MqttFeed:
             with suppress(FeedUnavailable, TimeoutError):
                 self._session.publish(self._settings.presence_topic, b"offline", retain=True)
                 await asyncio.wait_for(self._session.flush(), CLOSE_SECONDS)
-        if self._life is not None:
-            self._life.cancel()
-            await asyncio.wait({self._life})
+        while self._life is not None and not self._life.done():
+            self._life.cancel()  # Python 3.11 loses a cancellation that meets the end of a wait_for
+            await asyncio.wait({self._life}, timeout=CLOSE_SECONDS)
 
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the first delivery and return what has come, oldest first.
@@ -138,7 +138,7 @@ class MqttFeed:
     def mark(self) -> str:
         """Send ourselves a message behind all that the broker holds for us; return its name."""
         name = uuid.uuid4().hex
-        self._ready().publish(f"{self._settings.presence_topic}/mark", name.encode())
+        self._ready().publish(self._settings.mark_topic, name.encode())
         return name
 
     def _ready(self) -> Session:
@@ -147,6 +147,10 @@ class MqttFeed:
         return self._session
 
     def _on_arrival(self, arrival: Arrival) -> None:
+        if arrival.topic == self._settings.claim_topic:
+            self._claim.hear(arrival.payload)
+            arrival.session.acknowledge(arrival)
+            return
         self._arrivals.append(arrival)
         self._stirred.set()
 
@@ -156,15 +160,19 @@ class MqttFeed:
 
     async def _live(self) -> None:
         """Connect, and connect again, until closed or taken over for good."""
-        failures = 0
-        while True:
+        failures, gave_way = 0, False
+        while not gave_way:
             began = time.monotonic()
             try:
                 await self._connect_once()
+            except* FeedTaken:
+                gave_way = True
             except* (aiomqtt.MqttError, FeedUnavailable, OSError) as lost:
                 log.warning("feed.lost", reasons=[str(error.__cause__ or error) for error in lost.exceptions])
-            failures = 0 if time.monotonic() - began > self._settings.backoff_max_s else failures + 1
-            await asyncio.sleep(self._delay_s(failures))
+            if not gave_way:
+                failures = 0 if time.monotonic() - began > self._settings.backoff_max_s else failures + 1
+                await asyncio.sleep(self._delay_s(failures))
+        raise FeedTaken(f"another daemon runs with the client id {self._settings.client_id!r}")
 
     def _delay_s(self, failures: int) -> float:
         """Draw a delay (full jitter): many clients of a broker that returns must not come at once."""
@@ -183,7 +191,8 @@ class MqttFeed:
         finally:
             self._leave(session)
             pump.close()
-            self._check_taken(session)
+            if session.reason is not None and session.reason.value == TAKEN_OVER:
+                self._give_way_if_younger()
 
     def _leave(self, session: Session) -> None:
         """Forget what came over a lost connection and was not received: it comes again."""
@@ -191,19 +200,27 @@ class MqttFeed:
         session.close()
         self._arrivals = deque(arrival for arrival in self._arrivals if arrival.id < 0)
 
-    def _check_taken(self, session: Session) -> None:
-        """Give way to the daemon that took our session, if we are the younger one."""
-        if session.reason is None or session.reason.value != _TAKEN:
-            return
+    def _give_way_if_younger(self) -> None:
+        """Another daemon uses our client id: stop if it was there before us."""
         log.warning("feed.taken", client_id=self._settings.client_id)
         if self._first_at is None or time.monotonic() - self._first_at < self._settings.young_s:
-            raise FeedTaken(f"another daemon runs with the client id {self._settings.client_id!r}")
+            raise FeedTaken
 
     async def _open(self, client: aiomqtt.Client, session: Session) -> None:
-        await subscribe(client, self._settings)
-        session.publish(self._settings.presence_topic, b"online", retain=True)
+        """Subscribe and say that we are here.
+
+        The broker confirms our presence behind the claim that it retained, so by then we know
+        whether another daemon had the session since we last did, and give way before we claim it.
+        """
+        settings = self._settings
+        await subscribe(client, settings)
+        session.publish(settings.presence_topic, b"online", retain=True)
+        await session.flush()
+        if self._claim.contested:
+            self._give_way_if_younger()
+        session.publish(settings.claim_topic, self._claim.make(), retain=True)
         self.reconnects += self._first_at is not None
         self._first_at = self._first_at or time.monotonic()
         self._session = session
         self._stirred.set()
-        log.info("feed.connected", host=self._settings.host, port=self._settings.port)
+        log.info("feed.connected", host=settings.host, port=settings.port)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from quota.decision import PoolName, Status
 
@@ -104,8 +105,8 @@ def _drive(until: str, status: Status, latest: str) -> Act:
 
 PLOT: dict[PoolName, tuple[Act, ...]] = {
     PoolName.NB_SH: (  # suspended and resumed inside the auction, then open all day
-        _act("09:10", 1.0), _act("09:15", 0.35, 0.25), _drive("09:16", Status.SUSPENDED, "09:20"),
-        _act("09:19:30", -0.03), _pull("09:22:30", 0.28), _act("09:30", 0.28, 0.2), _act("10:30", 0.42),
+        _act("09:10", 1.0), _act("09:14:40", 0.2, 0.18), _drive("09:15:40", Status.SUSPENDED, "09:20"),
+        _act("09:20:30", -0.03), _pull("09:23:30", 0.28), _act("09:30", 0.28, 0.2), _act("10:30", 0.42),
         _act("11:30", 0.24), _act("13:30", 0.38), _act("14:30", 0.16), _act("15:00", 0.24),
     ),
     PoolName.SB_SH: (  # suspended until 09:30 whatever the balance, then open
@@ -137,7 +138,7 @@ def act_at(pool: PoolName, at_s: float, shown: frozenset[Status]) -> Act:
 def wanted_at(pool: PoolName, at_s: float) -> float:
     """Where the balance shall be, a share of the limit: a line from act to act."""
     acts = PLOT[pool]
-    for before, act in zip(acts, acts[1:], strict=False):
+    for before, act in pairwise(acts):
         if at_s < act.until:
             passed = max(0.0, at_s - before.until) / (act.until - before.until)
             return before.balance + (act.balance - before.balance) * passed
@@ -148,7 +149,7 @@ def activity(pool: PoolName, at_s: float) -> float:
     """How busy a pool is, 1 on average: a U over the day, crowded before an auction matches."""
     hours = hours_of(pool)
     if at_s < hours.matches:
-        return 3.0
+        return 2.0
     if at_s < hours.starts:
         return 0.6
     morning = math.exp((hours.starts - at_s) / 1200.0)

@@ -18,7 +18,8 @@ import structlog
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from feeds.wire import Pump
+from feeds.pump import Pump
+from feeds.wire import Publication
 from quota.errors import FeedUnavailable
 
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -27,6 +28,9 @@ HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 SENT_MAX: Final = 10_000
 SENT_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much may be sent and not confirmed before we give the broker up."""
+
+_SLACK: Final = 256
+"""How much a broker may overshoot: Mosquitto 2.0.11 sends more than the receive maximum allows."""
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +82,7 @@ class Session:
         """Take messages and confirmations ourselves, and look over aiomqtt's shoulder at the rest."""
         self._paho.manual_ack_set(on=True)
         self._paho.disable_logger()
-        self._paho.on_message = self._on_message
+        self._pump.arrived = self._on_message
         self._paho.on_publish = self._on_publish
         self._paho.on_connect = self._listening(self._paho.on_connect, self._on_connect)
         self._paho.on_disconnect = self._listening(self._paho.on_disconnect, self._on_disconnect)
@@ -102,19 +106,17 @@ class Session:
         """How many messages came and were not acknowledged."""
         return len(self._held)
 
-    def _on_message(self, _client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:  # noqa: ANN401 - paho's signature
-        self._unnumbered -= message.qos == 0
-        arrival = Arrival(
-            self, message.mid if message.qos else self._unnumbered, message.topic, bytes(message.payload)
-        )
+    def _on_message(self, message: Publication) -> None:
+        self._unnumbered -= not message.id
+        arrival = Arrival(self, message.id or self._unnumbered, message.topic, message.payload)
         self._held[arrival.id] = arrival
         self._held_bytes += len(arrival.payload)
-        if self._over(2 * self._window + 256) and not self._flushes and not self._pump.paused:
+        if self._over(2 * self._window + _SLACK) and not self._flushes and not self._pump.paused:
             self._pump.pause()
         self._arrived(arrival)
 
     def _over(self, count: int) -> bool:
-        return len(self._held) > count or self._held_bytes > HELD_BYTES_MAX
+        return len(self._held) >= count or self._held_bytes >= HELD_BYTES_MAX
 
     def acknowledge(self, arrival: Arrival) -> None:
         """Tell the broker that a message is done with: once, and on its own connection only."""

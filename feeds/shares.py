@@ -54,11 +54,14 @@ SHENZHEN = (
 )  # fmt: skip
 HONG_KONG = (
     Share("00700", 628_500), Share("09988", 158_300), Share("03690", 99_850), Share("01810", 43_260, 200),
-    Share("00941", 86_400, 500), Share("00005", 110_700, 400), Share("00388", 421_200), Share("02318", 57_650, 500),
-    Share("01299", 78_950, 200), Share("00883", 21_180, 500), Share("09618", 119_600, 150), Share("02015", 74_300),
+    Share("00941", 86_400, 500), Share("00005", 110_700, 400), Share("00388", 421_200),
+    Share("02318", 57_650, 500), Share("01299", 78_950, 200), Share("00883", 21_180, 500),
+    Share("09618", 119_600, 150), Share("02015", 74_300),
 )  # fmt: skip
 
-_HK_TICKS = ((500, 5), (20_000, 10), (50_000, 20), (100_000, 50), (200_000, 100), (500_000, 200), (1_000_000, 500))
+_HK_TICKS = (
+    (500, 5), (20_000, 10), (50_000, 20), (100_000, 50), (200_000, 100), (500_000, 200), (1_000_000, 500),
+)  # fmt: skip
 """Below which price which tick, in thousandths: HKEX's spread table since August 2025."""
 
 
@@ -74,6 +77,12 @@ def tick_milli(pool: PoolName, price_milli: int) -> int:
     if pool.northbound:
         return 10
     return next((tick for below, tick in _HK_TICKS if price_milli < below), 1_000)
+
+
+def on_tick(pool: PoolName, price_milli: int) -> int:
+    """The price at or below it that may be quoted, in thousandths; at least one tick."""
+    tick = tick_milli(pool, price_milli)
+    return max(tick, price_milli // tick * tick)
 
 
 def price_text(price_milli: int) -> str:
@@ -114,6 +123,5 @@ class Tape:
 
     def _limit(self, price: float, *, buying: bool) -> int:
         """A limit that is ready to cross the spread by some ticks."""
-        tick = tick_milli(self._pool, int(price))
-        ticks = self._chance.choice(_AGGRESSION)
-        return max(tick, (round(price / tick) + (ticks if buying else -ticks)) * tick)
+        ticks = self._chance.choice(_AGGRESSION) * tick_milli(self._pool, int(price))
+        return on_tick(self._pool, round(price) + (ticks if buying else -ticks))

@@ -6,11 +6,13 @@ from when. ``lua/quota.lua`` says the same under the same names.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import lru_cache
 
 from msgspec.structs import replace
 
 from quota.decision import Phase, Status
+from quota.events import MARKET_TZ
 from quota.money import BOUND
 from quota.pool import Change, Opening, Pool
 
@@ -31,6 +33,11 @@ def phase_at(schedule: str, now_ms: int) -> Phase:
         if now_ms >= starts_ms:
             phase = name
     return phase
+
+
+def date_of(now_ms: int) -> str:
+    """Write the market's date at a moment of the server's clock."""
+    return datetime.fromtimestamp(now_ms / 1000, MARKET_TZ).date().isoformat()
 
 
 def trading_began(schedule: str, now_ms: int) -> bool:
@@ -69,8 +76,10 @@ def levelled(pool: Pool) -> Pool:
 # A day begins.
 
 
-def opening_refused(pool: Pool | None, opening: Opening) -> str | None:
+def opening_refused(pool: Pool | None, opening: Opening, now_ms: int) -> str | None:
     """Tell why a day may not be opened; None if it may, or if it is the one that is open."""
+    if opening.origin == "real" and opening.trading_day != date_of(now_ms):
+        return f"the server's date is not {opening.trading_day}"
     if pool is None:
         return None
     if pool.origin == "real" and opening.origin == "at":

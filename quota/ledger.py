@@ -7,13 +7,14 @@ This file owns the names of the keys. What it reads back, it reads into the reco
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date, datetime, time
 from typing import Any, Protocol
 
 import msgspec
 
 from quota.decision import Decision, PoolName, Side, Status, Verdict, Violation
 from quota.errors import ConfigError, LedgerCorrupt
-from quota.events import Event, NewOrder
+from quota.events import MARKET_TZ, Event, NewOrder
 from quota.journal import Entry, line
 from quota.library import Library
 from quota.pool import Change, Opening, Order, Pool
@@ -81,6 +82,13 @@ def keys(pool: PoolName, day: str = "") -> tuple[str, ...]:
     """Name the six keys of a pool in the order of the functions; of an earlier day, with it."""
     suffix = f":{day}" if day else ""
     return tuple(f"quota:{{{pool}}}:{part}{suffix}" for part in KEY_PARTS)
+
+
+def day_ms(trading_day: str) -> tuple[int, int]:
+    """Say when a date of the market begins and ends, in milliseconds since the epoch."""
+    midnight = datetime.combine(date.fromisoformat(trading_day), time(), MARKET_TZ)
+    starts_ms = int(midnight.timestamp()) * 1000
+    return starts_ms, starts_ms + 86_400_000
 
 
 def packed(events: Sequence[Event]) -> bytes:
@@ -171,6 +179,7 @@ class RedisLedger:
         fields["levels"] = " ".join(str(level) for level in opening.levels)
         fields["resumes_in_opening"] = int(opening.resumes_in_opening)
         fields["open_late"] = int(opening.open_late)
+        fields["starts_ms"], fields["ends_ms"] = day_ms(opening.trading_day)
         outcome, detail = await self._call("quota_open", pool, msgspec.msgpack.encode(fields))
         if outcome == b"refused":
             raise ConfigError(f"{pool}: {detail.decode()}")
@@ -193,15 +202,20 @@ class RedisLedger:
             raise ConfigError(f"{pool}: {detail.decode()}")
         return Status(detail.decode())
 
+    async def read(self, pool: PoolName) -> Pool | None:
+        """Read a pool as it was last written, without judging the clock: nothing is changed."""
+        fields = await self._library.command("HGETALL", keys(pool)[0])
+        return pool_of({name.decode(): value.decode() for name, value in fields.items()})
+
     async def check(self, pool: PoolName, side: Side) -> tuple[Verdict, int | None, Status]:
         """Tell what a buy or a sell would get now; writes nothing."""
         key = keys(pool)[0]
         reply = await self._library.call("quota_check", (key,), side)
         return Verdict(reply[0].decode()), reply[1], Status(reply[3].decode())
 
-    async def journal(self, pool: PoolName, last_seq: int) -> AsyncIterator[Entry]:
-        """Read the journal up to a number, page by page."""
-        start = "-"
+    async def journal(self, pool: PoolName, last_seq: int, after_seq: int = 0) -> AsyncIterator[Entry]:
+        """Read the journal after a number up to another, page by page."""
+        start = f"({after_seq}-0" if after_seq else "-"
         while True:
             page = await self._library.command(
                 "XRANGE", keys(pool)[5], start, f"{last_seq}-0", "COUNT", _PAGE

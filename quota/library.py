@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.resources import files
+from importlib import resources
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -29,11 +31,12 @@ from redis.exceptions import (
 )
 
 from quota.decision import Phase, Side, Status, Verdict, Violation
+from quota.endpoints import Redis as RedisSettings
 from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaError
 
 VERSION = 1
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
-SOURCE = files("quota").joinpath("lua/quota.lua").read_text()
+SOURCE = resources.files("quota").joinpath("lua/quota.lua").read_text()
 
 _MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}
 _AWAY = (
@@ -96,6 +99,11 @@ class Library:
     async def _command(self, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
         return await self._client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 
+    async def server_ms(self) -> int:
+        """Read the store's clock, in milliseconds since the epoch."""
+        seconds, micros = await self.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def load(self) -> None:
         """See that the store can serve us and holds our library, of our version.
 
@@ -143,3 +151,30 @@ def check_words(described: Sequence[Any]) -> None:
     theirs = [[word.decode() for word in words] for words in described[1:]]
     if described[0] != VERSION or theirs != ours:
         raise ConfigError("redis: the library quota in the store speaks other words than this quotad")
+
+
+def connected(settings: RedisSettings) -> Redis:
+    """Build a client whose every answer comes within the deadline, or not at all.
+
+    It never repeats a command by itself: an answer that did not come is unknown, and only the
+    caller knows what asking again means.
+    """
+    deadline_s = settings.deadline_ms / 1000
+    secret = settings.password.get_secret_value() if settings.password else None
+    files = {
+        "ssl_ca_certs": settings.ca_file,
+        "ssl_certfile": settings.cert_file,
+        "ssl_keyfile": settings.key_file,
+    }
+    tls: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
+    return Redis.from_url(
+        settings.url,
+        username=settings.username,
+        password=secret,
+        socket_timeout=deadline_s,
+        socket_connect_timeout=deadline_s,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        client_name="quotad",
+        **tls,
+    )

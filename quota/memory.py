@@ -73,7 +73,7 @@ class MemoryLedger:
     async def open_day(self, pool: PoolName, opening: Opening) -> bool:
         """Open a day, or find it open."""
         book, now_ms = self.books[pool], self._now_ms()
-        if (refused := day.opening_refused(book.pool, opening)) is not None:
+        if (refused := day.opening_refused(book.pool, opening, now_ms)) is not None:
             raise ConfigError(f"{pool}: {refused}")
         fresh = day.opened(book.pool, opening, now_ms)
         if book.pool is not None and book.pool.trading_day == opening.trading_day:
@@ -110,8 +110,8 @@ class MemoryLedger:
         if book.pool is None:
             raise ConfigError(f"{pool}: {rules.NO_DAY}")
         was = day.judged(book.pool, now_ms)
-        self._become(book, was, now_ms, "clock")
         after = _acted(pool, was, act, now_ms)
+        self._become(book, was, now_ms, "clock")
         self._become(book, after, now_ms, act.reason)
         entry = replace(_entry(after, now_ms, act.act), reason=act.reason, user=act.user, host=act.host)
         limits = replace(entry, was_fen=was.limit_fen, limit_fen=after.limit_fen, reopen=act.reopen)

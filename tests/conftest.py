@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Mosquitto
+from tests.servers import Mosquitto, Store
 
 
 @pytest.fixture
@@ -15,3 +15,23 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
     """A mosquitto of the test's own."""
     with Mosquitto(tmp_path) as mosquitto:
         yield mosquitto
+
+
+@pytest.fixture(scope="session")
+def _stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Store]]:
+    """The stores that were asked for, each started once."""
+    directory = tmp_path_factory.mktemp("stores")
+    stores = {name: Store(directory, name) for name in ("valkey", "redis")}
+    yield stores
+    for store in stores.values():
+        store.stop()
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def store(request: pytest.FixtureRequest, _stores: dict[str, Store]) -> Store:
+    """A real store, empty and without functions. Every test runs on a Valkey and on a Redis."""
+    server = _stores[request.param]
+    if server.process is None:
+        server.start()
+    server.clean()
+    return server

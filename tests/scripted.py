@@ -50,10 +50,11 @@ async def read_packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
 
 @dataclass(slots=True)
 class ScriptedBroker:
-    """Accepts everybody; ``flood`` is sent to who subscribes, ``receive_maximum`` announced,
-    every subscription answered with ``granted``.
+    """Accepts everybody, and then does as its fields say.
 
-    ``seen`` lists the first half-byte of each packet that came, in order.
+    ``flood`` is sent to who has claimed the session, ``receive_maximum`` announced, every subscription
+    answered with ``granted``; where it does not confirm, it still does so for what a connection
+    begins with. ``seen`` lists the first half-byte of each packet that came, in order.
     """
 
     flood: bytes = b""
@@ -96,12 +97,14 @@ class ScriptedBroker:
                 limit = b"" if self.receive_maximum is None else b"\x21" + self.receive_maximum.to_bytes(2)
                 writer.write(packet(CONNACK, b"\x00\x00" + bytes([len(limit)]) + limit))
             case 0x80:
-                writer.write(packet(SUBACK, body[:2] + b"\x00" + bytes([self.granted]) * 4) + self.flood)
+                writer.write(packet(SUBACK, body[:2] + b"\x00" + bytes([0, *[self.granted] * 4])))
             case 0x30:
-                topic_length = int.from_bytes(body[:2])
-                self.unconfirmed.append(int.from_bytes(body[2 + topic_length : 4 + topic_length]))
-                if self.confirms:
+                end = 2 + int.from_bytes(body[:2])
+                self.unconfirmed.append(int.from_bytes(body[end : end + 2]))
+                if self.confirms or b"/daemon/" in body[:end]:
                     self.confirm()
+                if body[:end].endswith(b"/claim"):
+                    writer.write(self.flood)
             case 0xC0:
                 writer.write(packet(PINGRESP, b""))
 

@@ -13,6 +13,9 @@ from typing import Self
 
 import pytest
 
+from quota.embedded import valkey_binary
+from quota.errors import ConfigError
+
 START_SECONDS = 10.0
 
 
@@ -131,21 +134,49 @@ def _user() -> str:
     return os.environ.get("USER", "root") if os.getuid() else "root"
 
 
-def certify(directory: Path, name: str) -> tuple[str, str]:
-    """Write a key and a certificate for a host or a client, signed by ``directory``/ca.pem.
+@dataclass(slots=True)
+class Store:
+    """A store of our own, ``valkey`` or ``redis``, that keeps nothing beyond its life."""
 
-    The authority is made by the first call.
-    """
-    ca, ca_key = directory / "ca.pem", directory / "ca.key"
-    if not ca.exists():
-        _openssl(f"req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test -out {ca} -keyout {ca_key}")
-    certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
-    _openssl(
-        f"req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN={name} -addext subjectAltName=DNS:{name}"
-        f" -CA {ca} -CAkey {ca_key} -out {certificate} -keyout {key}"
-    )
-    return str(certificate), str(key)
+    directory: Path
+    name: str
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
 
-def _openssl(arguments: str) -> None:
-    subprocess.run([binary("openssl"), *arguments.split()], check=True, capture_output=True)
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        log = self.directory / f"{self.name}.log"
+        command = [self._binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, "--appendonly", "no", "--dir", str(self.directory)], stdout=output, stderr=output
+            )
+        wait_for_port(self.port, self.process, log)
+
+    def _binary(self) -> str:
+        if self.name == "redis":
+            return binary("redis-server")
+        try:
+            return valkey_binary()
+        except ConfigError:
+            return binary("valkey-server")
+
+    def stop(self) -> None:
+        """End it."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait(START_SECONDS)
+
+    def clean(self) -> None:
+        """Forget all keys, functions, limits and users, as if it had just started."""
+        words = ("FLUSHALL", "FUNCTION FLUSH", "CONFIG SET maxmemory 0", "ACL DELUSER gateway")
+        with socket.create_connection(("127.0.0.1", self.port), timeout=START_SECONDS) as link:
+            link.sendall("".join(f"{line}\r\n" for line in (*words, "QUIT")).encode())
+            while link.recv(4096):
+                pass

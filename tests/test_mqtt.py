@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
-import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from quota.decision import PoolName
 from quota.errors import ConfigError, FeedTaken, FeedUnavailable
 from quota.feed import DeadLetter, Delivery, Mistake
 from tests import scripted
+from tests.certificates import certify
 from tests.scripted import ScriptedBroker
-from tests.servers import Mosquitto
+from tests.servers import Mosquitto, binary
 
 SOON_S = 20.0
 ORDERS = "connect/NB-SH/orders"
@@ -30,12 +32,12 @@ LETTER = DeadLetter(PoolName.NB_SH, Mistake("why", "where", b"what"))
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(SOON_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a condition from outside has no event
             await asyncio.sleep(0.005)
 
 
 def settings(port: int, **changes: Any) -> MqttSettings:  # noqa: ANN401 - any setting
-    quick = {"backoff_min_s": 0.02, "backoff_max_s": 0.2, "host": "127.0.0.1", "port": port}
+    quick: dict[str, Any] = {"backoff_min_s": 0.02, "backoff_max_s": 0.2, "host": "127.0.0.1", "port": port}
     return MqttSettings(**(quick | changes))
 
 
@@ -64,6 +66,12 @@ async def take(feed: MqttFeed, count: int) -> list[Delivery]:
     return taken
 
 
+async def receive_for_ever(feed: MqttFeed) -> None:
+    async with asyncio.timeout(SOON_S):
+        while True:
+            await feed.receive()
+
+
 async def take_up_to_mark(feed: MqttFeed) -> list[str]:
     """Everything that the broker still holds for us, acknowledged."""
     mark, names = feed.mark(), list[str]()
@@ -74,6 +82,11 @@ async def take_up_to_mark(feed: MqttFeed) -> list[str]:
                 if delivery.mark == mark:
                     return names
                 names += ids([delivery])
+
+
+def send_many(feed: MqttFeed, count: int) -> None:
+    for _ in range(count):
+        feed.send(LETTER)
 
 
 def ids(deliveries: list[Delivery]) -> list[str]:
@@ -158,7 +171,9 @@ async def test_pool_that_we_do_not_serve_is_acknowledged_and_left_alone(broker: 
         assert feed.unacknowledged == 0
 
 
-@pytest.mark.parametrize("topic", ["connect/NB-SH/orders/a/b", "connect/NB-XX/fills", "connect/daemon/orders"])
+@pytest.mark.parametrize(
+    "topic", ["connect/NB-SH/orders/a/b", "connect/NB-XX/fills", "connect/daemon/orders"]
+)
 async def test_topics_that_nobody_should_use_arrive_as_mistakes(broker: Mosquitto, topic: str) -> None:
     async with feed_at(broker.port) as feed:
         await publish(broker, order(1), topic=topic)
@@ -169,9 +184,7 @@ async def test_topics_that_nobody_should_use_arrive_as_mistakes(broker: Mosquitt
 
 async def test_retained_rate_comes_with_every_connection(broker: Mosquitto) -> None:
     async with aiomqtt.Client("127.0.0.1", broker.port) as client:
-        await client.publish(
-            "connect/fx", b'{"trading_day":"2026-11-23","rate":"0.9"}', qos=1, retain=True
-        )
+        await client.publish("connect/fx", b'{"trading_day":"2026-11-23","rate":"0.9"}', qos=1, retain=True)
     for _ in range(2):
         async with feed_at(broker.port) as feed:
             (delivery,) = await take(feed, 1)
@@ -192,8 +205,7 @@ async def test_qos_0_needs_no_acknowledgement(broker: Mosquitto) -> None:
 async def test_what_we_send_arrives_and_is_confirmed(broker: Mosquitto) -> None:
     async with aiomqtt.Client("127.0.0.1", broker.port) as client, feed_at(broker.port) as feed:
         await client.subscribe("connect/NB-SH/dead", qos=1)
-        for _ in range(200):
-            feed.send(LETTER)
+        send_many(feed, 200)
         await feed.flush()
         async with asyncio.timeout(SOON_S):
             for _ in range(200):
@@ -241,7 +253,7 @@ async def test_broker_away_is_said_at_once_and_does_not_end_the_feed(broker: Mos
         broker.kill()
         await until(lambda: not feed.connected)
         assert feed.unacknowledged == 0
-        for attempt in (lambda: feed.send(LETTER), feed.mark):
+        for attempt in (partial(feed.send, LETTER), feed.mark):
             with pytest.raises(FeedUnavailable):
                 attempt()
         with pytest.raises(FeedUnavailable):
@@ -273,6 +285,17 @@ async def test_flush_ends_with_the_connection(broker: Mosquitto) -> None:
             await flushing
 
 
+async def settled(feed: MqttFeed) -> None:
+    """Wait until the connection that the feed believes in is one that the broker answers on."""
+    answered = False
+    while not answered:
+        await until(lambda: feed.connected)
+        with suppress(FeedUnavailable):
+            feed.send(LETTER)
+            await feed.flush()
+            answered = True
+
+
 async def test_the_younger_of_two_daemons_stops_and_nothing_is_lost(broker: Mosquitto) -> None:
     sent = [str(number) for number in range(300)]
     async with feed_at(broker.port, young_s=0.0) as elder:
@@ -281,14 +304,11 @@ async def test_the_younger_of_two_daemons_stops_and_nothing_is_lost(broker: Mosq
         async with MqttFeed(settings(broker.port)) as younger:
             await publish(broker, *map(order, sent[100:200]))
             with pytest.raises(FeedTaken, match="client id 'quotad'"):
-                async with asyncio.timeout(SOON_S):
-                    while True:
-                        await younger.receive()
+                await receive_for_ever(younger)
             assert not younger.connected
             await publish(broker, *map(order, sent[200:]))
-            await until(lambda: elder.connected)
+            await settled(elder)
             got |= set(await take_up_to_mark(elder))
-        assert elder.reconnects == 1
         assert got == set(sent)
 
 
@@ -298,8 +318,7 @@ async def test_online_is_what_remains_after_a_fight_for_the_session(broker: Mosq
         async with MqttFeed(settings(broker.port)) as younger:
             with pytest.raises(FeedTaken):
                 await younger.receive()
-        await until(lambda: elder.connected)
-        await elder.flush()
+        await settled(elder)
         watch = asyncio.create_task(presence(broker, seen))
         await until(lambda: len(seen) == 2)
         assert seen[-1] == "online"
@@ -310,7 +329,9 @@ async def test_big_backlog_passes_through_a_small_window(broker: Mosquitto) -> N
     async with feed_at(broker.port):
         pass
     names = [str(number) for number in range(2_000)]
-    await publish(broker, *(b"[" + b",".join(map(order, names[at : at + 2])) + b"]" for at in range(0, 2000, 2)))
+    await publish(
+        broker, *(b"[" + b",".join(map(order, names[at : at + 2])) + b"]" for at in range(0, 2000, 2))
+    )
     async with feed_at(broker.port, window=10) as feed:
         got: list[str] = []
         while len(got) < len(names):
@@ -334,10 +355,15 @@ async def test_one_huge_message_passes(broker: Mosquitto) -> None:
         assert ids(huge[1:] + small) == ["1"]
 
 
-async def test_wrong_password_and_right_one(tmp_path: Path) -> None:
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "quotad", "secret"], check=True)
-    with Mosquitto(tmp_path, (f"password_file {passwords}",), anonymous=False) as broker:
+    subprocess.run([binary("mosquitto_passwd"), "-b", "-c", passwords, "quotad", "secret"], check=True)
+    return passwords
+
+
+async def test_wrong_password_and_right_one(tmp_path: Path, password_file: Path) -> None:
+    with Mosquitto(tmp_path, (f"password_file {password_file}",), anonymous=False) as broker:
         async with feed_at(broker.port, username="quotad", password="secret") as feed:  # noqa: S106
             assert feed.connected
         async with MqttFeed(settings(broker.port, username="quotad", password="guess")) as feed:  # noqa: S106
@@ -352,13 +378,11 @@ async def test_refused_subscription_is_no_connection() -> None:
         assert not feed.connected
 
 
-async def test_tls_with_a_certificate_of_our_own(tmp_path: Path, authority: Callable[[str], tuple[str, str]]) -> None:
-    server, key = authority("localhost")
-    ours, our_key = authority("quotad")
-    ca = str(tmp_path / "ca.pem")
-    lines = (f"cafile {ca}", f"certfile {server}", f"keyfile {key}", "require_certificate true")
+async def test_tls_with_a_certificate_of_our_own(tmp_path: Path) -> None:
+    ca, host = certify(tmp_path, "localhost", "quotad"), tmp_path / "localhost"
+    lines = (f"cafile {ca}", f"certfile {host}.pem", f"keyfile {host}.key", "require_certificate true")
     with Mosquitto(tmp_path, lines) as broker:
-        tls = client_tls(ca, ours, our_key)
+        tls = client_tls(str(ca), str(tmp_path / "quotad.pem"), str(tmp_path / "quotad.key"))
         async with feed_at(broker.port, host="localhost", tls=tls, window=100) as feed:
             inside = aiomqtt.Client("localhost", broker.port, tls_context=tls)
             async with inside as client:
@@ -372,14 +396,30 @@ async def test_tls_with_a_certificate_of_our_own(tmp_path: Path, authority: Call
             assert got == [str(number) for number in range(300)]
             feed.send(LETTER)
             await feed.flush()
-        stranger = MqttFeed(settings(broker.port, host="localhost", tls=ssl.create_default_context()))
-        async with stranger:
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves the socket to the GC
+async def test_broker_that_cannot_prove_itself_is_refused(tmp_path: Path) -> None:
+    ca, host = certify(tmp_path, "localhost"), tmp_path / "localhost"
+    with Mosquitto(tmp_path, (f"cafile {ca}", f"certfile {host}.pem", f"keyfile {host}.key")) as broker:
+        tls = client_tls(None, None, None)
+        async with MqttFeed(settings(broker.port, host="localhost", tls=tls)) as feed:
             await until(lambda: "alert unknown ca" in broker.log.read_text())
-            assert not stranger.connected
+            assert not feed.connected
+    del feed
+    gc.collect()
 
 
 def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
-    for wrong in ({"client_id": "a/b"}, {"client_id": ""}, {"root": "a/#"}, {"window": 0}, {"window": 70_000}):
+    for wrong in (
+        {"client_id": "a/b"},
+        {"client_id": ""},
+        {"root": "a/#"},
+        {"window": 0},
+        {"window": 70_000},
+    ):
         with pytest.raises(ConfigError):
             settings(1, **wrong)
     (tmp_path / "empty.pem").write_text("")
@@ -396,9 +436,12 @@ def flood(count: int, size: int = 0) -> bytes:
 
 
 async def test_broker_that_floods_is_left_unread_and_pinged() -> None:
-    async with ScriptedBroker(flood=flood(5_000)) as broker, feed_at(broker.port, window=10, keepalive_s=2) as feed:
+    async with (
+        ScriptedBroker(flood=flood(5_000)) as broker,
+        feed_at(broker.port, window=10, keepalive_s=2) as feed,
+    ):
         taken = await take(feed, 1)
-        await until(lambda: broker.seen.count(scripted.PINGREQ) >= 4)
+        await until(lambda: broker.seen.count(scripted.PINGREQ) >= 3)
         taken += await take(feed, 1) if len(taken) < 276 else []
         assert len(taken) <= 2 * 10 + 256 + 2
         assert feed.unacknowledged == len(taken)
@@ -407,7 +450,7 @@ async def test_broker_that_floods_is_left_unread_and_pinged() -> None:
                 delivery.acknowledge()
             taken += await take(feed, 1)
         assert ids(taken) == [str(number) for number in range(1, 5_001)]
-        await until(lambda: broker.seen.count(scripted.PINGREQ) >= 6)
+        await until(lambda: broker.seen.count(scripted.PINGREQ) >= 4)
         assert feed.reconnects == 0
 
 
@@ -425,36 +468,44 @@ async def test_bytes_have_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_flush_reads_on_while_reading_is_paused() -> None:
-    async with ScriptedBroker(flood=flood(2_000), confirms=False) as broker, feed_at(broker.port, window=1) as feed:
+    async with (
+        ScriptedBroker(flood=flood(2_000), confirms=False) as broker,
+        feed_at(broker.port, window=1) as feed,
+    ):
         assert feed._session is not None
         await until(lambda: feed._session is not None and feed._session._pump.paused)
         feed.send(LETTER)
-        await until(lambda: len(broker.unconfirmed) == 2)
+        await until(lambda: broker.unconfirmed)
         broker.confirm()
         async with asyncio.timeout(SOON_S):
             await feed.flush()
+
+
+def sent(broker: ScriptedBroker, count: int) -> bool:
+    return broker.seen.count(scripted.PUBLISH) == count
 
 
 async def test_acknowledgement_never_overtakes_the_reply_before_it() -> None:
     script = ScriptedBroker(flood=flood(1), receive_maximum=1, confirms=False)
     async with script as broker, feed_at(broker.port) as feed:
         (delivery,) = await take(feed, 1)
-        for _ in range(3):
-            feed.send(LETTER)
+        opened = broker.seen.count(scripted.PUBLISH)
+        send_many(feed, 3)
         delivery.acknowledge()
-        for count in range(1, 5):
-            await until(lambda count=count: broker.seen.count(scripted.PUBLISH) == count)
+        for count in range(1, 4):
             assert scripted.PUBACK not in broker.seen
+            await until(partial(sent, broker, opened + count))
             assert len(broker.unconfirmed) == 1
             broker.confirm()
         await until(lambda: scripted.PUBACK in broker.seen)
+        assert sent(broker, opened + 3)
+        await feed.flush()
 
 
 async def test_broker_that_confirms_nothing_is_given_up() -> None:
     async with ScriptedBroker(confirms=False) as broker, feed_at(broker.port) as feed:
         with pytest.raises(FeedUnavailable, match="confirm"):
-            for _ in range(SENT_MAX + 1):
-                feed.send(LETTER)
+            send_many(feed, SENT_MAX + 1)
         await until(lambda: feed.reconnects)
 
 

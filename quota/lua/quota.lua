@@ -46,8 +46,16 @@ local REASON = {
 -- Values and texts. ----------------------------------------------------------------------------
 
 -- A whole number as text. tostring would write 1e+14; %d casts to a 64-bit integer, exactly.
+local format, find, match, pack, unpacked
+
+-- Lua's own globals may be used inside functions only; the busiest are bound at the first call.
+local function bind_globals()
+  format, find, match = string.format, string.find, string.match
+  pack, unpacked = cmsgpack.pack, cmsgpack.unpack
+end
+
 local function whole(number)
-  return string.format('%d', number)
+  return format('%d', number)
 end
 
 local function words(text)
@@ -82,7 +90,7 @@ end
 
 -- A price in thousandths, or nil. Above 2^53 it is no longer exact, but then it is out of range.
 local function price_milli(text)
-  local units, point, decimals = string.match(text, '^(%d+)(%.?)(%d*)$')
+  local units, point, decimals = match(text, '^(%d+)(%.?)(%d*)$')
   if not units or #units > 13 or #decimals > 3 or (point == '.') ~= (decimals ~= '') then return nil end
   if #units > 1 and string.byte(units) == 48 then return nil end
   local milli = tonumber(units) * 1000
@@ -94,20 +102,6 @@ local function now_ms()
   local time = redis.call('TIME')
   local micros = tonumber(time[2])
   return time[1] * 1000 + (micros - micros % 1000) / 1000
-end
-
--- The date in UTC+8 of a moment of the server's clock.
-local function date_of(ms)
-  local floor = math.floor
-  local days = floor((ms + 28800000) / 86400000) + 719468
-  local era = floor(days / 146097)
-  local doe = days - era * 146097
-  local yoe = floor((doe - floor(doe / 1460) + floor(doe / 36524) - floor(doe / 146096)) / 365)
-  local doy = doe - (365 * yoe + floor(yoe / 4) - floor(yoe / 100))
-  local mp = floor((5 * doy + 2) / 153)
-  local month = mp < 10 and mp + 3 or mp - 9
-  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
-  return string.format('%04d-%02d-%02d', year, month, doy - floor((153 * mp + 2) / 5) + 1)
 end
 
 -- The pool's record. ---------------------------------------------------------------------------
@@ -211,14 +205,13 @@ local function read_pool(key)
     if call('EXISTS', key) == 1 then error({err = 'QUOTACORRUPT frame: is missing'}) end
     return nil
   end
-  local pool = {
-    frame = frame_of(v[1]), balance_fen = tonumber(v[2] or ''), open_buy_fen = tonumber(v[3] or ''),
-    filled_buy_fen = tonumber(v[4] or ''), filled_sell_fen = tonumber(v[5] or ''), seq = tonumber(v[6] or ''),
-    decided_buy_accepted = tonumber(v[7] or '0'),
-  }
-  for i = 1, 6 do
-    if not pool[SUMS[i]] then error({err = 'QUOTACORRUPT ' .. SUMS[i] .. ': is missing or no number'}) end
+  local balance, open, buy, sell, seq, accepted = tonumber(v[2] or ''), tonumber(v[3] or ''), tonumber(v[4] or ''),
+                                                  tonumber(v[5] or ''), tonumber(v[6] or ''), tonumber(v[7] or '')
+  if not (balance and open and buy and sell and seq and accepted) then
+    error({err = 'QUOTACORRUPT pool: a sum is missing or no number'})
   end
+  local pool = {frame = frame_of(v[1]), balance_fen = balance, open_buy_fen = open, filled_buy_fen = buy,
+                filled_sell_fen = sell, seq = seq, decided_buy_accepted = accepted}
   if pool.balance_fen ~= pool.frame.limit_fen - pool.open_buy_fen - pool.filled_buy_fen + pool.filled_sell_fen then
     error({err = 'QUOTACORRUPT balance_fen: is not the sum of its terms'})
   end
@@ -277,13 +270,13 @@ local NO_ORDER = {side = 0, price = 0, quantity = 0, verdict = 0, seq = 0, fille
 
 local function read_order(packed)
   if not packed then return NO_ORDER end
-  local side, price, quantity, verdict, seq, filled, value, top, off, bits = cmsgpack.unpack(packed)
+  local side, price, quantity, verdict, seq, filled, value, top, off, bits = unpacked(packed)
   return {side = side, price = price, quantity = quantity, verdict = verdict, seq = seq, filled = filled, value = value,
           top = top, off = off, bits = bits}
 end
 
 local function pack_order(o)
-  return cmsgpack.pack(o.side, o.price, o.quantity, o.verdict, o.seq, o.filled, o.value, o.top, o.off, o.bits)
+  return pack(o.side, o.price, o.quantity, o.verdict, o.seq, o.filled, o.value, o.top, o.off, o.bits)
 end
 
 local function copied(o)
@@ -371,10 +364,14 @@ end
 
 -- A batch: the pool, the records read and written, the entries to append. ----------------------
 
-local function begin_batch(keys)
-  local pool = read_pool(keys[1])
-  return {keys = keys, now = now_ms(), pool = pool, stored = pool and pool.frame, seq = pool and pool.seq,
+local function batch_of(keys, pool, now)
+  return {keys = keys, now = now, pool = pool, stored = pool and pool.frame, seq = pool and pool.seq,
           orders = {}, execs = {}, order_ids = {}, exec_ids = {}, journal = {}, counts = {}, changes = {}}
+end
+
+local function begin_batch(keys)
+  if not format then bind_globals() end
+  return batch_of(keys, read_pool(keys[1]), now_ms())
 end
 
 local function order_of(batch, id)
@@ -435,10 +432,16 @@ local function number(batch, was, reason, subject)
 end
 
 local function count(batch, field)
-  if field == 'decided_buy_accepted' then
-    batch.pool.decided_buy_accepted, batch.pool.bought = batch.pool.decided_buy_accepted + 1, true
+  batch.counts[field] = (batch.counts[field] or 0) + 1
+end
+
+-- Accepted buys are the many: they are counted with the sums.
+local function count_decision(batch, side, verdict)
+  if side == 'buy' and verdict == 'accepted' then
+    local pool = batch.pool
+    pool.decided_buy_accepted, pool.bought = pool.decided_buy_accepted + 1, true
   else
-    batch.counts[field] = (batch.counts[field] or 0) + 1
+    count(batch, 'decided_' .. side .. '_' .. verdict)
   end
 end
 
@@ -494,8 +497,13 @@ end
 local function commit(batch)
   local call, keys, pool, journal = redis.call, batch.keys, batch.pool, batch.journal
   if #batch.changes > 0 then call('XLEN', keys[5]) end
+  local out, counts = {}, {}
+  for field, n in pairs(batch.counts) do
+    local counted = tonumber(call('HGET', keys[1], field) or '0')
+    if not counted then error({err = 'QUOTACORRUPT ' .. field .. ': is no number'}) end
+    counts[#counts + 1], counts[#counts + 2] = field, whole(counted + n)
+  end
   for i = 1, #journal do call('XADD', keys[6], unpack(journal[i])) end
-  local out = {}
   for _, c in ipairs(batch.changes) do
     out[1] = 'last_change'
     out[2] = call('XADD', keys[5], '*', 'kind', c[1], 'was', c[2], 'now', c[3], 'seq', c[4], 'balance_fen', c[5],
@@ -506,9 +514,9 @@ local function commit(batch)
   if pool.frame ~= batch.stored then frame_fields(pool.frame, out) end
   if pool.seq ~= batch.seq or pool.frame ~= batch.stored then
     sum_fields(pool, batch.stored == nil, out)
+    for i = 1, #counts do out[#out + 1] = counts[i] end
     call('HSET', keys[1], unpack(out))
   end
-  for field, n in pairs(batch.counts) do call('HINCRBY', keys[1], field, n) end
 end
 
 -- Events. --------------------------------------------------------------------------------------
@@ -546,7 +554,7 @@ local function settle(batch, event, was, now, verdict)
   local violations = note_violations(now)
   if verdict then
     now.seq = batch.pool.seq + 1
-    count(batch, 'decided_' .. event[3] .. '_' .. verdict)
+    count_decision(batch, event[3], verdict)
   end
   put_order(batch, event[2], now)
   journal_event(batch, event, verdict, violations)
@@ -623,7 +631,7 @@ local function invalid(message)
 end
 
 local function checked_id(text)
-  return #text >= 1 and #text <= 64 and not string.find(text, '[^%w._:-]')
+  return #text <= 64 and find(text, '^[%w._:-]+$')
 end
 
 local ID_RULE = ': must be 1 to 64 characters of A-Z a-z 0-9 . _ : -'
@@ -639,23 +647,49 @@ local function malformed(keys, args)
   if not milli then
     return 'price: must be a decimal above zero with at most 13 digits before the point and 3 after it'
   end
-  local units = #quantity <= 16 and string.find(quantity, '^[1-9]%d*$') and tonumber(quantity)
+  local units = #quantity <= 16 and find(quantity, '^[1-9]%d*$') and tonumber(quantity)
   if not units or units > BOUND then return 'quantity: must be a positive integer of at most 4500000000000000' end
   if not checked_id(source) then return 'source' .. ID_RULE .. ', or - for none' end
   return nil, milli, units
 end
 
+-- The common case by a short way: a first buy that is accepted and moves nothing but the sums. It
+-- does what apply_new would do; in every other case it returns nil and has written nothing.
+local function reserve_plainly(keys, pool, now, order_id, milli, units, text)
+  local frame, value = pool.frame, milli * units
+  if refusal_of_buys(frame) or frame.phase_now ~= frame.phase or now < frame.since or now >= frame.till
+      or value > BOUND then
+    return nil
+  end
+  local charge = fen_up(value, frame.rate_e5)
+  local balance, open, used = pool.balance_fen - charge, pool.open_buy_fen + charge, frame.limit_fen - pool.balance_fen + charge
+  if balance <= 0 or open > BOUND or used >= frame.reaches or used <= frame.leaves then return nil end
+  local call = redis.call
+  if call('HEXISTS', keys[2], order_id) == 1 then return nil end
+  local seq, left = pool.seq + 1, whole(balance)
+  local number = whole(seq)
+  call('XADD', keys[6], number .. '-0', 'event', text, 'verdict', 'accepted', 'balance_fen', left, 'status', 'open',
+       'phase', frame.phase, 'time_ms', whole(now))
+  call('HSET', keys[2], order_id, pack(1, milli, units, 1, seq, 0, 0, 0, 0, 0))
+  call('HSET', keys[1], 'balance_fen', left, 'open_buy_fen', whole(open), 'seq', number, 'decided_buy_accepted',
+       whole(pool.decided_buy_accepted + 1))
+  return {'accepted', balance, seq, 0, 'open'}
+end
+
 -- Decides a new order and charges it. For gateways: the contract's quota_reserve.
 local function reserve(keys, args)
+  if not format then bind_globals() end
   local wrong, milli, units = malformed(keys, args)
   if wrong then return invalid(wrong) end
   local order_id, side, source = args[1], args[2], args[5]
-  local batch = begin_batch(keys)
-  local pool = batch.pool
+  local pool, now = read_pool(keys[1]), now_ms()
   if not pool then return {side == 'sell' and 'accepted' or 'closed', false, false, 0, 'closed'} end
-  judge_clock(batch)
   local text = 'new ' .. order_id .. ' ' .. side .. ' ' .. args[3] .. ' ' .. args[4]
   if source ~= '-' then text = text .. ' source=' .. source end
+  local plain = side == 'buy' and reserve_plainly(keys, pool, now, order_id, milli, units, text)
+  if plain then return plain end
+  local batch = batch_of(keys, pool, now)
+  judge_clock(batch)
   local outcome, verdict, seq, reason = apply(batch, {'new', order_id, side, milli, units, '', '', text})
   if reason then return invalid(reason) end
   commit(batch)
@@ -667,6 +701,7 @@ local function check(keys, args)
   local side = args[1]
   if #keys ~= 1 then return invalid('keys: the key of one pool is needed') end
   if #args ~= 1 or not SIDE[side] then return invalid('side: must be buy or sell') end
+  if not format then bind_globals() end
   local pool = read_pool(keys[1])
   if not pool then return {side == 'sell' and 'accepted' or 'closed', false, false, 'closed', 'closed'} end
   judge(pool, now_ms())
@@ -721,9 +756,9 @@ local function remove_day(keys, day)
 end
 
 -- What was not yet published of the day before comes first in the new day's changes.
-local function carry_changes(keys, day, published)
+local function carry_changes(keys, unpublished)
   local last
-  for _, entry in ipairs(redis.call('XRANGE', keys[5] .. ':' .. day, '(' .. published, '+')) do
+  for _, entry in ipairs(unpublished) do
     redis.call('XADD', keys[5], entry[1], unpack(entry[2]))
     last = entry[1]
   end
@@ -731,8 +766,8 @@ local function carry_changes(keys, day, published)
 end
 
 local function opening_refused(frame, origin, opening, now)
-  if opening.origin == 'real' and opening.trading_day ~= date_of(now) then
-    return "the server's date is " .. date_of(now)
+  if opening.origin == 'real' and (now < opening.starts_ms or now >= opening.ends_ms) then
+    return "the server's date is not " .. opening.trading_day
   end
   if not frame then return nil end
   if origin == 'real' and opening.origin == 'at' then
@@ -773,11 +808,11 @@ local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level =
                   halted = ''}
 
 -- Sets the old day aside. Returns the days that are kept and the last change carried over.
-local function close_day(keys, day, opening, kept, published)
+local function close_day(keys, day, opening, kept, unpublished)
   local days = words(kept)
   days[#days + 1] = day
   set_aside(keys, day, opening.keep_days)
-  local carried = carry_changes(keys, day, published)
+  local carried = carry_changes(keys, unpublished)
   while #days > opening.keep_days do remove_day(keys, table.remove(days, 1)) end
   return days, carried
 end
@@ -793,11 +828,12 @@ local function open_day(keys, args)
   if refused then return {'refused', refused} end
   if old and old.trading_day == opening.trading_day then return open_again(batch, opening) end
 
+  local unpublished = redis.call('XRANGE', keys[5], '(' .. published, '+')
   local begins = tonumber(words(opening.schedule)[1])
   local late = not old and batch.now >= begins and opening.open_late == 0
   local fresh = fresh_pool(opening, late and OPENED_LATE or old and old.halted or '', batch.now)
   local days, carried = {}, nil
-  if old then days, carried = close_day(keys, old.trading_day, opening, stored[2] or '', published) end
+  if old then days, carried = close_day(keys, old.trading_day, opening, stored[2] or '', unpublished) end
   batch.pool, batch.stored, batch.seq = fresh, nil, nil
   note_changes(batch, old or NO_FRAME, late and OPENED_LATE or 'opened')
   redis.call('HSET', keys[1], 'origin', opening.origin, 'kept', table.concat(days, ' '), 'published', published,
@@ -816,6 +852,9 @@ local ACTS = {
     pool.frame = frame_with(pool.frame, {halted = ''})
   end,
   limit = function(pool, act)
+    if act.limit_fen <= 0 or act.limit_fen > BOUND then
+      return 'limit: must be above zero and at most 4500000000000000 fen'
+    end
     local balance = pool.balance_fen - pool.frame.limit_fen + act.limit_fen
     if balance > BOUND or balance < -BOUND then return 'limit: the balance would pass 4500000000000000 fen' end
     pool.balance_fen = balance

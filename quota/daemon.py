@@ -1,0 +1,223 @@
+"""Deliveries in, decisions out: the loop that takes events, and the order in which it does so.
+
+What happens while a batch is under way is the next batch. An event is applied, then answered,
+then acknowledged; what is not acknowledged comes again, and the ledger remembers ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import groupby
+from typing import NamedTuple, ParamSpec, TypeVar
+
+import structlog
+
+from quota.clock import iso
+from quota.days import Days
+from quota.decision import Decision, Outcome, PoolName, Verdict
+from quota.errors import FeedUnavailable, LedgerUnavailable
+from quota.events import Event, NewOrder
+from quota.feed import DeadLetter, Delivery, Feed, Replies, Reply
+from quota.ledger import Ledger
+from quota.metrics import Metrics
+
+BATCH_EVENTS = 512
+"""The most events of one function call: it bounds how long the store serves nobody else."""
+
+_RETRY_S = (0.05, 2.0)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class Stopping(Exception):
+    """The daemon is told to stop while the store is away."""
+
+
+class Item(NamedTuple):
+    """One event and where it came from."""
+
+    event: Event
+    delivery: Delivery
+    place: int
+
+
+class _Chunk(NamedTuple):
+    """Events of one call; ``opens_day`` says that the day that is due opens before them."""
+
+    events: Sequence[Event]
+    opens_day: bool
+
+
+def _name(event: Event) -> str:
+    return str(type(event).__struct_config__.tag)
+
+
+def _reply(pool: PoolName, order: NewOrder, decision: Decision, time: str) -> Reply:
+    return Reply(
+        order_id=order.order_id,
+        pool=pool,
+        side=order.side,
+        verdict=decision.verdict or Verdict.ACCEPTED,
+        balance_fen=decision.balance_fen,
+        status=decision.status,
+        seq=decision.seq,
+        replayed=decision.replayed,
+        time=time,
+    )
+
+
+class Daemon:
+    """One consumer of one feed into one ledger."""
+
+    def __init__(self, feed: Feed, ledger: Ledger, days: Days, metrics: Metrics) -> None:
+        self._feed = feed
+        self._ledger = ledger
+        self._days = days
+        self._metrics = metrics
+        self._waiting = False
+        self._stopping = asyncio.Event()
+        self._consumer: asyncio.Task[None] | None = None
+        self.recent: list[Reply] = []
+
+    async def consume(self) -> None:
+        """Take in deliveries until told to stop; the batch in hand is finished.
+
+        Raises FeedTaken, LedgerCorrupt or ConfigError, after which nobody should go on.
+        """
+        self._consumer = asyncio.current_task()
+        try:
+            while not self._stopping.is_set():
+                self._waiting = True
+                deliveries = await self._feed.receive()
+                self._waiting = False
+                await self._take(deliveries)
+        except Stopping:
+            log.info("daemon.gave_up_batch")
+        except asyncio.CancelledError:
+            if not self._stopping.is_set():
+                raise
+
+    def stop(self) -> None:
+        """Finish the batch in hand and take no more."""
+        self._stopping.set()
+        if self._waiting and self._consumer is not None:
+            self._consumer.cancel()
+
+    async def _take(self, deliveries: Sequence[Delivery]) -> None:
+        """Take deliveries in, in order; a mark or a rate stands between those before and after it."""
+        for special, run in groupby(deliveries, key=lambda delivery: bool(delivery.mark or delivery.rate)):
+            if not special:
+                await self._take_run(list(run))
+                continue
+            for delivery in run:
+                await self._take_special(delivery)
+                self._acknowledge([delivery])
+
+    async def _take_special(self, delivery: Delivery) -> None:
+        if delivery.mark:
+            for pool in self._days.pools:
+                await self._persist(self._days.open_due, pool)
+        if delivery.rate is not None:
+            taken = await self._persist(self._days.rate, delivery.rate.trading_day, delivery.rate.rate)
+            if not taken:
+                log.warning("rate.refused", trading_day=delivery.rate.trading_day, rate=delivery.rate.rate)
+                self._metrics.rate_refused()
+
+    async def _take_run(self, run: Sequence[Delivery]) -> None:
+        """Apply the events of these deliveries, a pool at a time side by side, then answer."""
+        items: dict[PoolName, list[Item]] = defaultdict(list)
+        for delivery in run:
+            if delivery.pool is not None:
+                items[delivery.pool].extend(
+                    Item(event, delivery, place) for place, event in enumerate(delivery.events)
+                )
+        decided = await asyncio.gather(*(self._apply(pool, batch) for pool, batch in items.items()))
+        try:
+            for pool, (batch, decisions) in zip(
+                items, zip(items.values(), decided, strict=True), strict=True
+            ):
+                self._answer(pool, batch, decisions)
+            self._bury(run)
+        except FeedUnavailable as error:
+            log.warning("replies.unsent", reason=str(error))
+            return
+        self._acknowledge(run)
+
+    async def _apply(self, pool: PoolName, batch: Sequence[Item]) -> list[Decision]:
+        decisions: list[Decision] = []
+        for chunk in self._chunks(pool, [item.event for item in batch]):
+            if chunk.opens_day:
+                await self._persist(self._days.open_due, pool)
+            started = asyncio.get_running_loop().time()
+            decisions += await self._persist(self._ledger.apply, pool, chunk.events)
+            self._metrics.applied(len(chunk.events), asyncio.get_running_loop().time() - started)
+        return decisions
+
+    def _chunks(self, pool: PoolName, events: Sequence[Event]) -> Iterator[_Chunk]:
+        """Cut events into calls; the first event of a day that is due has it opened before it.
+
+        What came before that event in the broker's queue is all that was left of the old day.
+        """
+        due, cut = self._days.due(pool), len(events)
+        if due is not None:
+            cut = next((place for place, event in enumerate(events) if event.market_date == due), cut)
+        for start in range(0, cut, BATCH_EVENTS):
+            yield _Chunk(events[start : min(start + BATCH_EVENTS, cut)], opens_day=False)
+        for start in range(cut, len(events), BATCH_EVENTS):
+            yield _Chunk(events[start : start + BATCH_EVENTS], opens_day=start == cut)
+
+    async def _persist(self, step: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do a step until the store has done it; nothing is acknowledged meanwhile.
+
+        Repeating is harmless: the ledger knows what it has seen. Raises Stopping when told to stop.
+        """
+        delay_s = _RETRY_S[0]
+        while True:
+            try:
+                return await step(*args, **kwargs)
+            except LedgerUnavailable as error:
+                log.warning("store.away", reason=str(error), retry_in_s=delay_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay_s)
+            if self._stopping.is_set():
+                raise Stopping
+            delay_s = min(delay_s * 2, _RETRY_S[1])
+
+    def _answer(self, pool: PoolName, batch: Sequence[Item], decisions: Sequence[Decision]) -> None:
+        """Send the replies to each source, the dead letters, and count."""
+        now = self._days.almanac.clock.now()
+        replies: dict[str, list[Reply]] = defaultdict(list)
+        counts: Counter[tuple[str, Outcome]] = Counter()
+        for item, decision in zip(batch, decisions, strict=True):
+            event = item.event
+            counts[_name(event), decision.outcome] += 1
+            if (happened_at := event.happened_at) is not None:
+                self._metrics.lag((now - happened_at).total_seconds())
+            if decision.outcome is Outcome.DEAD:
+                self._feed.send(DeadLetter(pool, item.delivery.mistake(item.place, decision.reason)))
+                log.warning("event.dead", pool=pool, order_id=event.order_id, reason=decision.reason)
+            elif isinstance(event, NewOrder) and decision.verdict is not None:
+                replies[event.source].append(_reply(pool, event, decision, iso(now)))
+        for source, answers in replies.items():
+            self._feed.send(Replies(pool, source, tuple(answers)))
+            self.recent = [*self.recent, *answers][-20:]
+        for (name, outcome), count in counts.items():
+            self._metrics.event(pool, name, outcome, count)
+
+    def _bury(self, run: Sequence[Delivery]) -> None:
+        """Send what could not even be decoded to the dead letters."""
+        for delivery in run:
+            for mistake in delivery.mistakes:
+                self._feed.send(DeadLetter(delivery.pool, mistake))
+                log.warning("event.dead", topic=mistake.topic, reason=mistake.reason)
+                self._metrics.event(delivery.pool, "unknown", Outcome.DEAD)
+
+    def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            delivery.acknowledge()

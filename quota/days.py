@@ -1,0 +1,122 @@
+"""Which trading day each pool should have open, and how it opens.
+
+A day opens when the store's own clock says its date has come, and only after what the broker
+still held for the day before has been taken in (the daemon sees to that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import structlog
+
+from quota.clock import MarketClock
+from quota.config import Market
+from quota.decision import PoolName
+from quota.ledger import Ledger, Snapshot
+from quota.money import RATE_ONE, rate_text
+from quota.pool import Opening
+from quota.rulebook import Calendar, daily_quota_fen, schedule
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Almanac:
+    """What the settings and the rulebook say of any day. ``rates`` are the rates heard of days to come."""
+
+    clock: MarketClock
+    calendar: Calendar
+    market: Market
+    levels: tuple[int, ...]
+    open_late: bool
+    rates: dict[str, str] = field(default_factory=dict)
+
+    def trades(self, pool: PoolName, day: date) -> bool:
+        """Whether the pool trades on that day."""
+        return self.calendar.trades(pool, day)
+
+    def opening(self, pool: PoolName, day: date) -> Opening:
+        """Build what the day of a pool starts with."""
+        limit_fen = self.market.limit_fen(pool) or daily_quota_fen(pool, day)
+        if limit_fen is None:
+            raise ValueError(f"{pool} had no quota on {day}")
+        return Opening(
+            trading_day=day.isoformat(),
+            limit_fen=limit_fen,
+            rate=self._rate(pool, day),
+            schedule=schedule(pool, day, self.clock, self.calendar),
+            admission=self.market.admission,
+            levels=self.levels,
+            resumes_in_opening=pool.northbound or self.market.southbound_opening_resumes,
+            origin="real" if self.clock.real else "at",
+            open_late=self.open_late,
+            keep_days=self.market.keep_days,
+        )
+
+    def _rate(self, pool: PoolName, day: date) -> str:
+        if pool.northbound:
+            return rate_text(RATE_ONE)
+        return self.rates.get(day.isoformat()) or self.market.hkd_cny or rate_text(RATE_ONE)
+
+
+class Days:
+    """The open days of the served pools, as the last look at each of them showed."""
+
+    def __init__(self, ledger: Ledger, almanac: Almanac, pools: Sequence[PoolName]) -> None:
+        self._ledger = ledger
+        self.almanac = almanac
+        self.pools = tuple(pools)
+        self.snapshots: dict[PoolName, Snapshot] = {}
+
+    async def look(self, pool: PoolName, published: str = "") -> Snapshot:
+        """Judge a pool's clock and remember how it stands."""
+        self.snapshots[pool] = snapshot = await self._ledger.tick(pool, published)
+        return snapshot
+
+    def due(self, pool: PoolName) -> date | None:
+        """The day that should open by now; None where the open one is right."""
+        snapshot = self.snapshots[pool]
+        today = self.almanac.clock.at_ms(snapshot.server_ms).date()
+        if not self.almanac.trades(pool, today):
+            return None
+        if snapshot.pool is not None and snapshot.pool.trading_day >= today.isoformat():
+            return None
+        return today
+
+    def any_due(self) -> bool:
+        """Whether a day waits to be opened."""
+        return any(self.due(pool) is not None for pool in self.snapshots)
+
+    async def begin(self) -> None:
+        """Look at every pool; open today where nothing of an earlier day can be left to take in.
+
+        Raises ConfigError when the store may not serve this clock.
+        """
+        for pool in self.pools:
+            snapshot = await self.look(pool)
+            today = self.almanac.clock.at_ms(snapshot.server_ms).date()
+            if self.almanac.trades(pool, today) and (self.due(pool) is None or snapshot.pool is None):
+                await self._open(pool, today)
+
+    async def open_due(self, pool: PoolName) -> None:
+        """Open the day that is due, if any."""
+        day = self.due(pool)
+        if day is not None:
+            await self._open(pool, day)
+
+    async def _open(self, pool: PoolName, day: date) -> None:
+        if await self._ledger.open_day(pool, self.almanac.opening(pool, day)):
+            log.info("day.opened", pool=pool, trading_day=day.isoformat())
+        await self.look(pool)
+
+    async def rate(self, trading_day: str, rate: str) -> bool:
+        """Take the day's rate in; False where a pool refused it, because its events have begun."""
+        self.almanac.rates[trading_day] = rate
+        outcomes = [
+            await self._ledger.set_rate(pool, trading_day, rate) for pool in self.pools if not pool.northbound
+        ]
+        log.info("rate.heard", trading_day=trading_day, rate=rate, outcomes=outcomes)
+        return "refused" not in outcomes

@@ -1,0 +1,257 @@
+"""What Prometheus sees of the pools and of this daemon.
+
+Figures of a pool are read from its latest snapshot when Prometheus asks, so they are the store's
+own, whoever changed them. Everything else is counted here, in the daemon's one thread. Every
+series exists from the start, and no label ever takes a value from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import product
+from math import nan
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from quota.decision import Outcome, Phase, PoolName, Side, Status, Verdict, Violation
+from quota.events import MARKET_TZ
+from quota.ledger import Snapshot
+from quota.pool import Pool
+
+EVENTS = ("new", "cancelled", "rejected", "fill", "bust", "fx", "unknown")
+"""The values of the label ``event``: what arrives by its name, the undecodable as ``unknown``."""
+
+EventKey = tuple[PoolName | None, str, Outcome]
+
+_POOL = ("pool", "direction", "exchange")
+_LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_APPLY_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2)
+_BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+def _yuan(fen: int) -> float:
+    return fen / 100
+
+
+def _midnight_s(trading_day: str) -> float:
+    return datetime.fromisoformat(trading_day).replace(tzinfo=MARKET_TZ).timestamp()
+
+
+# Not known is not zero: a figure is NaN where no day is open, and before the store was first read.
+_FIGURES: tuple[tuple[str, str, Callable[[Pool], float]], ...] = (
+    ("quota_limit_yuan", "The day's quota in RMB.", lambda pool: _yuan(pool.limit_fen)),
+    (
+        "quota_balance_yuan",
+        "What is left of the quota in RMB, by the events that quotad is fed.",
+        lambda pool: _yuan(pool.balance_fen),
+    ),
+    (
+        "quota_used_ratio",
+        "1 - balance / limit: below 0 and above 1 as it comes.",
+        lambda pool: pool.used_ratio,
+    ),
+    ("quota_seq", "Number of the pool's last journal entry of the day.", lambda pool: pool.seq),
+    ("quota_level", "Highest alert level reached, in per cent of the quota.", lambda pool: pool.level),
+    (
+        "quota_open_buy_orders_yuan",
+        "Limit value in RMB of buys that rest in the book.",
+        lambda pool: _yuan(pool.open_buy_fen),
+    ),
+    ("quota_filled_buys_yuan", "Traded value of buys in RMB.", lambda pool: _yuan(pool.filled_buy_fen)),
+    ("quota_filled_sells_yuan", "Traded value of sells in RMB.", lambda pool: _yuan(pool.filled_sell_fen)),
+    (
+        "quota_trading_day_timestamp_seconds",
+        "Midnight (UTC+8) of the pool's open trading day.",
+        lambda pool: _midnight_s(pool.trading_day),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pools(Collector):
+    """The latest snapshot of each pool, as metric families. None stands for a pool never read."""
+
+    snapshots: Mapping[PoolName, Snapshot | None]
+
+    def collect(self) -> Iterator[Metric]:
+        """Write all pool metrics."""
+        for name, text, figure in _FIGURES:
+            yield self._gauge(name, text, figure)
+        yield self._read_at()
+        yield self._states("status", Status, lambda pool: pool.status)
+        yield self._states("phase", Phase, lambda pool: pool.phase)
+        yield self._decisions()
+        yield self._violations()
+
+    def _known(self) -> Iterable[tuple[tuple[str, ...], Pool | None]]:
+        """Each pool's labels, and its record where a day is open."""
+        for name, snapshot in self.snapshots.items():
+            yield _labels(name), snapshot.pool if snapshot else None
+
+    def _gauge(self, name: str, text: str, figure: Callable[[Pool], float]) -> Metric:
+        family = GaugeMetricFamily(name, text, labels=_POOL)
+        for labels, pool in self._known():
+            family.add_metric(labels, nan if pool is None else figure(pool))
+        return family
+
+    def _read_at(self) -> Metric:
+        text = "When the pool was last read, by the store's clock; 0 before that."
+        family = GaugeMetricFamily("quota_pool_read_timestamp_seconds", text, labels=_POOL)
+        for name, snapshot in self.snapshots.items():
+            family.add_metric(_labels(name), snapshot.server_ms / 1000 if snapshot else 0)
+        return family
+
+    def _states(self, word: str, states: Iterable[str], state_of: Callable[[Pool], str]) -> Metric:
+        """One series per state: 1 for the present one. A pool never read is in none of them."""
+        text = f"1 for the pool's present {word}, 0 for the others."
+        family = GaugeMetricFamily(f"quota_{word}", text, labels=(*_POOL, word))
+        for name, snapshot in self.snapshots.items():
+            present = snapshot and (state_of(snapshot.pool) if snapshot.pool else "closed")
+            for state in states:
+                family.add_metric((*_labels(name), state), float(state == present))
+        return family
+
+    def _decisions(self) -> Metric:
+        text = "First decisions of the pool's day on new orders, whoever asked."
+        family = CounterMetricFamily("quota_decisions", text, labels=(*_POOL, "side", "verdict"))
+        for labels, pool in self._known():
+            for side, verdict in product(Side, Verdict):
+                count = pool.decided.get((side, verdict), 0) if pool else 0
+                family.add_metric((*labels, side, verdict), count)
+        return family
+
+    def _violations(self) -> Metric:
+        text = "Facts of the pool's day that should not be, once per order and kind."
+        family = CounterMetricFamily("quota_violations", text, labels=(*_POOL, "kind"))
+        for labels, pool in self._known():
+            for kind in Violation:
+                family.add_metric((*labels, kind), pool.violated.get(kind, 0) if pool else 0)
+        return family
+
+
+def _labels(pool: PoolName) -> tuple[str, str, str]:
+    return pool, pool.direction, pool.exchange
+
+
+@dataclass(slots=True, eq=False)
+class _Counts(Collector):
+    """What this daemon counts: plain integers, because only its one thread writes them."""
+
+    events: dict[EventKey, int]
+    rate_refused: int = 0
+    reconnects: int = 0
+
+    def collect(self) -> Iterator[Metric]:
+        """Write the daemon's counters."""
+        text = "Events received, by what became of them; pool - where they belong to none."
+        family = CounterMetricFamily("quota_events", text, labels=("pool", "event", "outcome"))
+        for (pool, event, outcome), count in self.events.items():
+            family.add_metric((pool or "-", event, outcome), count)
+        yield family
+        text = "Conversion rates refused because the pool's day had begun with another."
+        yield CounterMetricFamily("quota_rate_refused", text, value=self.rate_refused)
+        text = "Times the broker was reached again after it had been lost."
+        yield CounterMetricFamily("quota_feed_reconnects", text, value=self.reconnects)
+
+
+class Metrics:
+    """All metrics of a daemon that serves ``served``, in a registry of their own.
+
+    Every method is cheap enough to be called per event or per batch (about a microsecond).
+    """
+
+    def __init__(self, served: Sequence[PoolName], version: str) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._snapshots: dict[PoolName, Snapshot | None] = dict.fromkeys(served)
+        self._counts = _Counts(dict.fromkeys(product((*served, None), EVENTS, Outcome), 0))
+        self.registry.register(_Pools(self._snapshots))
+        self.registry.register(self._counts)
+        ProcessCollector(namespace="quota", registry=self.registry)
+        Info("quota_build", "The program that runs.", registry=self.registry).info({"version": version})
+        self._build_gauges()
+        self._build_histograms()
+
+    def _build_gauges(self) -> None:
+        self._feed_connected = self._gauge("quota_feed_connected", "Whether the broker is reached.")
+        self._redis_connected = self._gauge("quota_redis_connected", "Whether the store answers.")
+        self._unacknowledged = self._gauge(
+            "quota_unacknowledged_messages", "Deliveries not acknowledged yet."
+        )
+        self._last_event = self._gauge(
+            "quota_last_event_timestamp_seconds", "When events were last applied; 0 before the first."
+        )
+        self._skew = self._gauge(
+            "quota_clock_skew_seconds", "The store's clock minus ours; NaN until compared."
+        )
+        self._calendar_left = self._gauge(
+            "quota_calendar_left_seconds", "How long the table of trading days still lasts; NaN until read."
+        )
+        self._skew.set(nan)
+        self._calendar_left.set(nan)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
+
+    def _build_histograms(self) -> None:
+        self._lag = self._histogram(
+            "quota_event_lag_seconds", "From an event's own time to its decision.", _LAG_S
+        )
+        self._apply = self._histogram("quota_apply_duration_seconds", "One batch in the store.", _APPLY_S)
+        self._batch = self._histogram("quota_batch_events", "Events in one batch.", _BATCH)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
+        return Histogram(name, text, buckets=buckets, registry=self.registry)
+
+    def pool(self, name: PoolName, snapshot: Snapshot) -> None:
+        """Show this snapshot from now on."""
+        self._snapshots[name] = snapshot
+
+    def event(self, pool: PoolName | None, event: str, outcome: Outcome, count: int = 1) -> None:
+        """Count events of one outcome. A name that is none of ours is ``unknown``, a pool none."""
+        key = pool, event, outcome
+        known = self._counts.events
+        known[key if key in known else self._unknown(pool, event, outcome)] += count
+
+    def _unknown(self, pool: PoolName | None, event: str, outcome: Outcome) -> EventKey:
+        return pool if pool in self._snapshots else None, event if event in EVENTS else "unknown", outcome
+
+    def lag(self, seconds: float) -> None:
+        """Observe how long after its own time an event was decided."""
+        self._lag.observe(seconds)
+
+    def applied(self, events: int, seconds: float) -> None:
+        """Observe one batch and how long the store took for it."""
+        self._batch.observe(events)
+        self._apply.observe(seconds)
+        self._last_event.set_to_current_time()
+
+    def connected(self, *, feed: bool | None = None, store: bool | None = None) -> None:
+        """Say whether the broker and the store are reached; None leaves it as it was."""
+        if feed is not None:
+            self._feed_connected.set(feed)
+        if store is not None:
+            self._redis_connected.set(store)
+
+    def reconnects(self, total: int) -> None:
+        """Say how often the broker was reached again since the start."""
+        self._counts.reconnects = total
+
+    def unacknowledged(self, messages: int) -> None:
+        """Say how many deliveries are waiting for their acknowledgement."""
+        self._unacknowledged.set(messages)
+
+    def rate_refused(self) -> None:
+        """Count a conversion rate that came too late."""
+        self._counts.rate_refused += 1
+
+    def skew(self, seconds: float) -> None:
+        """Say how far the store's clock is ahead of ours, in seconds."""
+        self._skew.set(seconds)
+
+    def calendar_left(self, days: int) -> None:
+        """Say how many days the table of trading days still lasts."""
+        self._calendar_left.set(days * 86_400)

@@ -1,0 +1,117 @@
+"""What operators do from the command line: look, check, verify, act. Straight to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+from rich.console import Console
+from rich.live import Live
+
+from quota.clock import MarketClock, iso
+from quota.config import Settings
+from quota.console import plain, table, yuan
+from quota.decision import PoolName, Side, Verdict
+from quota.errors import ConfigError
+from quota.feed import StatusReport
+from quota.ledger import Act, RedisLedger
+from quota.library import Library, connected
+from quota.verify import Findings, verify
+from quota.watch import report_of
+
+_WATCH_S = 1.0
+_REASON_MAX = 256
+
+
+@asynccontextmanager
+async def ledger_of(settings: Settings) -> AsyncIterator[RedisLedger]:
+    """Reach the store of the settings for a while."""
+    client = connected(settings.redis)
+    try:
+        library = Library(client)
+        await library.load()
+        yield RedisLedger(library)
+    finally:
+        await client.aclose()
+
+
+async def reports(ledger: RedisLedger, pools: Sequence[PoolName]) -> list[StatusReport]:
+    """Look at the pools."""
+    clock = MarketClock()
+    return [report_of(pool, await ledger.tick(pool), clock) for pool in pools]
+
+
+async def status(settings: Settings, *, watch: bool, json: bool) -> int:
+    """Show the pools, once or until interrupted."""
+    console = Console()
+    pools = settings.market.pools
+    async with ledger_of(settings) as ledger:
+        if json or not (watch or console.is_terminal):
+            while True:
+                now = await reports(ledger, pools)
+                lines = [msgspec.json.encode(now).decode()] if json else [plain(report) for report in now]
+                console.out("\n".join(lines), highlight=False)
+                if not watch:
+                    return 0
+                await asyncio.sleep(_WATCH_S)
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                shown = table(await reports(ledger, pools), (), at=iso(MarketClock().now()), rates={})
+                live.update(shown, refresh=True)
+                if not watch:
+                    return 0
+                await asyncio.sleep(_WATCH_S)
+
+
+async def check(settings: Settings, pool: PoolName, side: Side) -> int:
+    """Tell what an order would get: exit 0 for accepted, 2 for a refusal."""
+    async with ledger_of(settings) as ledger:
+        verdict, balance_fen, state = await ledger.check(pool, side)
+    Console().out(f"{pool} {side}: {verdict} (balance {yuan(balance_fen)}, {state})", highlight=False)
+    return 0 if verdict is Verdict.ACCEPTED else 2
+
+
+async def verify_pools(settings: Settings) -> int:
+    """Verify every pool; exit 1 if anything differs."""
+    async with ledger_of(settings) as ledger:
+        found = [await verify(ledger, pool) for pool in settings.market.pools]
+    for findings in found:
+        for text in sentences(findings):
+            Console().out(text, highlight=False)
+    return 1 if any(findings.differences for findings in found) else 0
+
+
+def sentences(findings: Findings) -> list[str]:
+    """Say what verify found of a pool."""
+    if findings.trading_day is None:
+        return [f"{findings.pool}: no day was ever opened"]
+    read = f"{findings.pool} {findings.trading_day}: {findings.entries} entries, {findings.orders} orders"
+    if not findings.differences:
+        return [f"{read}: journal and records agree"]
+    return [
+        f"{read}: {len(findings.differences)} differences",
+        *(f"  {text}" for text in findings.differences),
+    ]
+
+
+async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limit: int) -> int:
+    """Carry out an act in the operator's name; ``limit`` is its ``limit_fen`` and ``reopen``."""
+    if not 0 < len(reason) <= _REASON_MAX or not reason.isprintable() or not reason.strip():
+        raise ConfigError(f"--reason: must be 1 to {_REASON_MAX} printable characters")
+    deed = Act(
+        act=name,
+        reason=reason,
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        limit_fen=limit.get("limit_fen", 0),
+        reopen=bool(limit.get("reopen", False)),
+    )
+    async with ledger_of(settings) as ledger:
+        state = await ledger.operate(pool, deed)
+        (report,) = await reports(ledger, [pool])
+    Console().out(f"{name} {pool}: done, {state}", plain(report), sep="\n", highlight=False)
+    return 0

@@ -1,0 +1,103 @@
+"""The life of one daemon: begin, run until told to stop or until something is wrong, end.
+
+It knows the parts by their protocols only; ``cli.py`` puts them together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from quota.daemon import Daemon
+from quota.days import Days
+from quota.errors import LedgerUnavailable
+from quota.feed import Feed
+from quota.ledger import Ledger
+from quota.library import Library
+from quota.metrics import Metrics
+from quota.watch import Watch
+
+END_S = 3.0
+"""How long the batch in hand may take after we are told to stop."""
+
+_RETRY_S = 0.5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Running:
+    """A daemon and its watch, over one feed and one ledger."""
+
+    feed: Feed
+    ledger: Ledger
+    library: Library
+    days: Days
+    metrics: Metrics
+    daemon: Daemon = field(init=False)
+    watch: Watch = field(init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics)
+        self.watch = Watch(self.feed, self.ledger, self.days, self.metrics)
+
+    def stop(self) -> None:
+        """Ask for the end: the batch in hand is finished and acknowledged first."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Run until stopped; raises what made going on impossible."""
+        if not await self._begin():
+            return
+        log.info("daemon.started", pools=list(self.days.pools))
+        consumer = asyncio.create_task(self.daemon.consume(), name="consume")
+        watcher = asyncio.create_task(self.watch.run(), name="watch")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait({consumer, watcher, stop}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._end(consumer, watcher, stop)
+        for task in (consumer, watcher):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+
+    async def _begin(self) -> bool:
+        """See to the library and to today; wait while the store is away. False if stopped meanwhile."""
+        while not self._stop.is_set():
+            try:
+                await self.library.load()
+                await self.days.begin()
+                await self.watch.tick()
+            except LedgerUnavailable as error:
+                self.watch.trouble = str(error)
+                log.warning("store.away", reason=str(error), retry_in_s=_RETRY_S)
+            else:
+                return True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _RETRY_S)
+        return False
+
+    async def _end(self, consumer: asyncio.Task[None], *others: asyncio.Task[object]) -> None:
+        self.daemon.stop()
+        await asyncio.wait({consumer}, timeout=END_S)
+        await ended({consumer, *others})
+        log.info("daemon.ended")
+
+
+async def ended(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks until they are done.
+
+    Once is not enough before Python 3.12: ``asyncio.wait_for``, which the clients of broker and
+    store use, can swallow a cancellation that comes together with its result.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.2)

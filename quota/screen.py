@@ -1,0 +1,122 @@
+"""What a running daemon shows: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.live import Live
+
+from quota.clock import iso
+from quota.console import plain, table
+from quota.decision import PoolName
+from quota.feed import StatusReport
+from quota.logs import configure
+from quota.operator import sentences
+from quota.running import Running, ended
+from quota.verify import Findings
+
+T = TypeVar("T")
+_FRAME_S = 0.25
+_LINES_S = 5.0
+
+Show = Callable[[Running, Sequence[str]], Coroutine[None, None, None]]
+"""Shows a running daemon until cancelled; the notes say where its addresses are."""
+
+
+def chosen(console: Console) -> Show:
+    """Choose by what is looking: a person at a terminal, or a file."""
+    if console.is_terminal:
+        return lambda running, notes: live(console, running, notes)
+    return lambda running, notes: lines(console, running, notes)
+
+
+async def live(console: Console, running: Running, notes: Sequence[str]) -> None:
+    """Draw the table four times a second."""
+    configure(logging.ERROR)
+    rates = _Rates()
+    with Live(console=console, auto_refresh=False, redirect_stderr=False) as drawn:
+        while True:
+            reports = running.watch.reports()
+            at = iso(running.days.almanac.clock.now())
+            problems = [*running.watch.unready(), *running.watch.warnings()]
+            drawn.update(
+                table(
+                    reports,
+                    running.daemon.recent[-8:],
+                    at=at,
+                    rates=rates.of(reports),
+                    notes=[*notes, *problems],
+                ),
+                refresh=True,
+            )
+            await asyncio.sleep(_FRAME_S)
+
+
+async def lines(console: Console, running: Running, notes: Sequence[str]) -> None:
+    """Print a pool when its words change, and all of them every few seconds."""
+    for note in notes:
+        console.out(note, highlight=False)
+    told: dict[PoolName, tuple[object, ...]] = {}
+    last = 0.0
+    while True:
+        everything = time.monotonic() - last >= _LINES_S
+        last = time.monotonic() if everything else last
+        for report in running.watch.reports():
+            words = (report.status, report.phase, report.level, report.trading_day)
+            if everything or told.get(report.pool) != words:
+                console.out(plain(report), highlight=False)
+            told[report.pool] = words
+        await asyncio.sleep(_FRAME_S)
+
+
+async def until_over(running: Running, market: Coroutine[None, None, T]) -> T | None:
+    """Run a daemon until its market's day is over; None if it was stopped before."""
+    playing = asyncio.create_task(market)
+    playing.add_done_callback(lambda _: running.stop())
+    try:
+        await running.run()
+        return playing.result() if playing.done() else None
+    finally:
+        await ended([playing])
+
+
+def end_of_day(
+    console: Console, summary: object, reports: Sequence[StatusReport], found: Sequence[Findings]
+) -> int:
+    """Print what the day was and what verify found of it; 1 if anything differs."""
+    console.print("The day is over.", style="bold")
+    for report in reports:
+        console.out(plain(report), highlight=False)
+    for pool, numbers in getattr(summary, "pools", {}).items():
+        refused = ", ".join(f"{count} {verdict}" for verdict, count in numbers.refused.items()) or "none"
+        sent = f"{numbers.orders} orders, {numbers.accepted} accepted, refused: {refused}"
+        facts = f"{numbers.fills} fills, {numbers.busts} busts, {numbers.cancels} cancels"
+        console.out(f"{pool}: {sent}; {facts}, {numbers.rejects} rejects", highlight=False)
+    for findings in found:
+        for text in sentences(findings):
+            console.out(text, highlight=False)
+    return 1 if any(findings.differences for findings in found) else 0
+
+
+class _Rates:
+    """How fast each pool's number grows, per second, smoothed over a few looks."""
+
+    def __init__(self) -> None:
+        self._last: dict[PoolName, tuple[float, int]] = {}
+        self._rates: dict[PoolName, float] = {}
+
+    def of(self, reports: Sequence[StatusReport]) -> Mapping[PoolName, float]:
+        now = time.monotonic()
+        for report in reports:
+            at, seq = self._last.get(report.pool, (now, report.seq or 0))
+            if now - at >= 1:
+                fresh = ((report.seq or 0) - seq) / (now - at)
+                self._rates[report.pool] = max(0.0, fresh)
+            if now - at >= 1 or report.pool not in self._last:
+                self._last[report.pool] = (now, report.seq or 0)
+        return self._rates

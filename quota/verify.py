@@ -1,0 +1,197 @@
+"""Folds the journal of a day and compares what it finds with what the store says.
+
+It locks nothing and may run while everybody works: entries are compared with the fold as it
+goes, order records only where nothing has touched them since, the pool's own figures only where
+nothing was written meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from quota import rules
+from quota.decision import Outcome, PoolName, Violation
+from quota.events import Bust, Event, Fill, NewOrder
+from quota.journal import Entry, read_line
+from quota.pool import Change, Execution, Order, Pool
+
+_PAGE = 1000
+_SUMS = ("limit_fen", "open_buy_fen", "filled_buy_fen", "filled_sell_fen", "seq", "decided", "violated")
+
+
+class Record(Protocol):
+    """The side of a ledger that keeps what verify reads."""
+
+    async def read(self, pool: PoolName) -> Pool | None:
+        """Read the pool as it was last written."""
+        ...
+
+    def journal(self, pool: PoolName, last_seq: int, after_seq: int = 0) -> AsyncIterator[Entry]:
+        """Read the journal after a number up to another."""
+        ...
+
+    async def orders(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Order | None]:
+        """Read order records."""
+        ...
+
+    async def changes(self, pool: PoolName, after: str) -> Sequence[Change]:
+        """Read the changes after an id."""
+        ...
+
+
+@dataclass(slots=True)
+class Fold:
+    """The day as its journal tells it. ``pool`` holds the sums alone, no status and no clock."""
+
+    pool: Pool
+    orders: dict[str, Order] = field(default_factory=dict)
+    executions: dict[str, Execution] = field(default_factory=dict)
+
+    def take(self, entry: Entry) -> Iterator[str]:
+        """Take one entry in; yields what is wrong with it."""
+        if entry.seq != self.pool.seq + 1:
+            yield f"seq {self.pool.seq + 1}: is missing, {entry.seq} comes next"
+        if entry.is_act:
+            yield from self._act(entry)
+        else:
+            yield from self._event(entry, read_line(entry.event))
+        self.pool = replace(self.pool, seq=entry.seq)
+        if entry.balance_fen != self.pool.balance_fen:
+            yield f"seq {entry.seq}: balance_fen is {entry.balance_fen}, the fold has {self.pool.balance_fen}"
+
+    def _act(self, entry: Entry) -> Iterator[str]:
+        if entry.was_fen != self.pool.limit_fen:
+            yield f"seq {entry.seq}: was_fen is {entry.was_fen}, the fold has {self.pool.limit_fen}"
+        self.pool = replace(self.pool, limit_fen=entry.limit_fen)
+
+    def _event(self, entry: Entry, event: Event) -> Iterator[str]:
+        order = self.orders.get(event.order_id, Order())
+        if isinstance(event, NewOrder):
+            if entry.verdict is None and Violation.OUT_OF_RANGE not in entry.violations:
+                yield f"seq {entry.seq}: has no verdict"
+            step = decided_as(self.pool, order, event, entry)
+        elif isinstance(event, Fill | Bust):
+            step = rules.apply_execution(self.pool, order, self.executions.get(event.exec_id), event)
+        else:
+            step = rules.apply_off_book(self.pool, order)
+        if step.order is None:
+            yield f"seq {entry.seq}: {entry.event.partition(' ')[0]} of {event.order_id} changes nothing"
+            return
+        if step.violations != entry.violations:
+            yield f"seq {entry.seq}: violations are {entry.violations}, the fold has {step.violations}"
+        if step.execution is not None and isinstance(event, Fill | Bust):
+            self.executions[event.exec_id] = step.execution
+        self.orders[event.order_id] = step.order
+        self.pool = counted(step)
+
+
+def decided_as(pool: Pool, order: Order, event: NewOrder, entry: Entry) -> rules.Step:
+    """Apply a new order with the verdict that the journal has for it."""
+    if entry.verdict is None:
+        return rules.broken(pool, order, Violation.OUT_OF_RANGE)
+    known = replace(
+        order,
+        side=event.side,
+        price_milli=event.price_milli,
+        quantity=event.quantity,
+        verdict=entry.verdict,
+        seq=entry.seq,
+    )
+    settled, violations = rules.with_violations(order, known)
+    after = rules.with_parts(pool, order, settled)
+    counts = dict(after.decided)
+    counts[event.side, entry.verdict] = counts.get((event.side, entry.verdict), 0) + 1
+    decision = rules.decided(after, Outcome.APPLIED, entry.verdict)
+    return rules.Step(replace(after, decided=counts), decision, settled, None, violations)
+
+
+def counted(step: rules.Step) -> Pool:
+    """Count a step's violations in its pool."""
+    counts = dict(step.pool.violated)
+    for violation in step.violations:
+        counts[violation] = counts.get(violation, 0) + 1
+    return replace(step.pool, violated=counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What verify found of one pool: how much it read, and what differs."""
+
+    pool: PoolName
+    trading_day: str | None
+    entries: int
+    orders: int
+    differences: tuple[str, ...]
+
+
+async def verify(record: Record, name: PoolName) -> Findings:
+    """Compare a pool's journal with its records; raises LedgerUnavailable or LedgerCorrupt."""
+    stored = await record.read(name)
+    if stored is None:
+        return Findings(name, None, 0, 0, ())
+    fold = Fold(replace(_empty(stored), limit_fen=await _opening_limit(record, name, stored)))
+    differences: list[str] = []
+    async for entry in record.journal(name, stored.seq):
+        differences += fold.take(entry)
+    if fold.pool.seq != stored.seq:
+        differences.append(f"seq {stored.seq}: the journal ends at {fold.pool.seq}")
+    differences += await _order_differences(record, name, fold, stored.seq)
+    differences += await _pool_differences(record, name, fold)
+    return Findings(name, stored.trading_day, fold.pool.seq, len(fold.orders), tuple(differences))
+
+
+def _empty(stored: Pool) -> Pool:
+    return Pool(
+        trading_day=stored.trading_day, limit_fen=stored.limit_fen, rate=stored.rate, schedule=stored.schedule
+    )
+
+
+async def _opening_limit(record: Record, name: PoolName, stored: Pool) -> int:
+    """Find the limit with which the day opened; the entry ``day`` of the changes has it."""
+    after = "0-0"
+    while page := await record.changes(name, after):
+        for change in page:
+            if change.kind == "day" and change.now == stored.trading_day:
+                return change.limit_fen
+        after = page[-1].id
+    return stored.limit_fen
+
+
+async def _order_differences(record: Record, name: PoolName, fold: Fold, last_seq: int) -> list[str]:
+    ids = sorted(fold.orders)
+    found: dict[str, Order | None] = {}
+    for start in range(0, len(ids), _PAGE):
+        page = ids[start : start + _PAGE]
+        found.update(zip(page, await record.orders(name, page), strict=True))
+    touched = await _touched_since(record, name, last_seq)
+    return [
+        f"order {order_id}: the store has {found[order_id]}, the fold has {order}"
+        for order_id, order in fold.orders.items()
+        if order_id not in touched and found[order_id] != order
+    ]
+
+
+async def _touched_since(record: Record, name: PoolName, last_seq: int) -> set[str]:
+    now = await record.read(name)
+    if now is None or now.seq <= last_seq:
+        return set()
+    return {
+        read_line(entry.event).order_id
+        async for entry in record.journal(name, now.seq, last_seq)
+        if not entry.is_act
+    }
+
+
+async def _pool_differences(record: Record, name: PoolName, fold: Fold) -> list[str]:
+    stored = await record.read(name)
+    if stored is None or (stored.trading_day, stored.seq) != (fold.pool.trading_day, fold.pool.seq):
+        return []
+    return [
+        f"pool {figure}: the store has {getattr(stored, figure)}, the fold has {getattr(fold.pool, figure)}"
+        for figure in _SUMS
+        if getattr(stored, figure) != getattr(fold.pool, figure)
+    ]

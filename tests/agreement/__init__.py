@@ -1,0 +1,1 @@
+"""The model against the store: whatever happens, the two must do the same."""

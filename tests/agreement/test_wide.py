@@ -1,0 +1,21 @@
+"""The arithmetic of real amounts: thousands of events, chosen to hurt, in batches."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.agreement.twin import fresh_twin
+from tests.agreement.wide import widen
+from tests.servers import Store
+
+DAYS = int(os.environ.get("AGREEMENT_EXAMPLES", "0")) or 20
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_model_and_store_count_the_same_fen(store: Store, seed: int) -> None:
+    async with Redis.from_url(store.url) as client:
+        await widen(await fresh_twin(client), Random(seed), days=DAYS)
