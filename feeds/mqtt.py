@@ -47,6 +47,7 @@ class MqttFeed:
         self._arrivals: deque[Arrival] = deque()
         self._stirred = asyncio.Event()
         self._session: Session | None = None
+        self._subscribed = False
         self._life: asyncio.Task[None] | None = None
         self._end: BaseException | None = None
         self._first_at: float | None = None
@@ -56,7 +57,7 @@ class MqttFeed:
     @property
     def connected(self) -> bool:
         """Whether the broker is reached and our subscriptions stand."""
-        return self._session is not None
+        return self._subscribed
 
     @property
     def unacknowledged(self) -> int:
@@ -82,7 +83,8 @@ class MqttFeed:
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the first delivery and return what has come, oldest first.
 
-        Nothing is handed out before we can also send, so whoever receives can answer. Raises
+        Whoever receives can send: what a kept session brings before we have subscribed again is
+        handed out too, because some brokers wait for its acknowledgement first (rumqttd). Raises
         FeedTaken when another daemon has taken our session, FeedUnavailable after a close.
         """
         while True:
@@ -137,6 +139,8 @@ class MqttFeed:
 
     def mark(self) -> str:
         """Send ourselves a message behind all that the broker holds for us; return its name."""
+        if not self._subscribed:
+            raise FeedUnavailable("the broker has not granted our subscriptions yet")
         name = uuid.uuid4().hex
         self._ready().publish(self._settings.mark_topic, name.encode())
         return name
@@ -186,6 +190,8 @@ class MqttFeed:
         session = Session(client, pump, self._settings.window, self._on_arrival)
         try:
             async with client, asyncio.TaskGroup() as tasks:
+                self._session = session
+                self._stirred.set()
                 tasks.create_task(until_lost(client))
                 await self._open(client, session)
         finally:
@@ -196,7 +202,7 @@ class MqttFeed:
 
     def _leave(self, session: Session) -> None:
         """Forget what came over a lost connection and was not received: it comes again."""
-        self._session = None
+        self._session, self._subscribed = None, False
         session.close()
         self._arrivals = deque(arrival for arrival in self._arrivals if arrival.id < 0)
 
@@ -221,6 +227,5 @@ class MqttFeed:
         session.publish(settings.claim_topic, self._claim.make(), retain=True)
         self.reconnects += self._first_at is not None
         self._first_at = self._first_at or time.monotonic()
-        self._session = session
-        self._stirred.set()
+        self._subscribed = True
         log.info("feed.connected", host=settings.host, port=settings.port)

@@ -36,7 +36,9 @@ from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaErr
 
 VERSION = 1
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
-SOURCE = resources.files("quota").joinpath("lua/quota.lua").read_text()
+SOURCE = "\n".join(
+    resources.files("quota").joinpath("lua", name).read_text() for name in ("quota.lua", "day.lua")
+)
 
 _MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}
 _AWAY = (
@@ -50,12 +52,14 @@ _AWAY = (
     "TRYAGAIN",
     "BUSY",
 )
+_FORBIDDEN = re.compile("NOPERM|ACL failure")
+"""How a server says that a command inside a function is not allowed to its caller."""
 
 
 def translated(error: RedisError) -> QuotaError:
     """Say whose fault a failure of the store is, in our errors."""
     text = str(error)
-    if isinstance(error, AuthenticationError | NoPermissionError):
+    if isinstance(error, AuthenticationError | NoPermissionError) or _FORBIDDEN.search(text):
         return ConfigError(f"redis: {text}")
     away = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
     if isinstance(error, away) or text.startswith(_AWAY):

@@ -54,17 +54,20 @@ class ScriptedBroker:
 
     ``flood`` is sent to who has claimed the session, ``receive_maximum`` announced, every subscription
     answered with ``granted``; where it does not confirm, it still does so for what a connection
-    begins with. ``seen`` lists the first half-byte of each packet that came, in order.
+    begins with. With ``first`` the flood comes at once, and the subscription waits until that many
+    acknowledgements have come. ``seen`` lists the first half-byte of each packet that came, in order.
     """
 
     flood: bytes = b""
     receive_maximum: int | None = None
     confirms: bool = True
     granted: int = 1
+    first: int = 0
     seen: list[int] = field(default_factory=list)
     unconfirmed: list[int] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    granting: bytes = b""
     _server: asyncio.Server | None = None
     _writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
@@ -96,17 +99,21 @@ class ScriptedBroker:
             case 0x10:
                 limit = b"" if self.receive_maximum is None else b"\x21" + self.receive_maximum.to_bytes(2)
                 writer.write(packet(CONNACK, b"\x00\x00" + bytes([len(limit)]) + limit))
+                writer.write(self.flood if self.first else b"")
             case 0x80:
-                writer.write(packet(SUBACK, body[:2] + b"\x00" + bytes([0, *[self.granted] * 4])))
+                self.granting = packet(SUBACK, body[:2] + b"\x00" + bytes([0, *[self.granted] * 4]))
             case 0x30:
                 end = 2 + int.from_bytes(body[:2])
                 self.unconfirmed.append(int.from_bytes(body[end : end + 2]))
                 if self.confirms or b"/daemon/" in body[:end]:
                     self.confirm()
-                if body[:end].endswith(b"/claim"):
+                if body[:end].endswith(b"/claim") and not self.first:
                     writer.write(self.flood)
             case 0xC0:
                 writer.write(packet(PINGRESP, b""))
+        if self.granting and self.seen.count(PUBACK) >= self.first:
+            writer.write(self.granting)
+            self.granting = b""
 
     def confirm(self) -> None:
         """Send the confirmations that are due."""

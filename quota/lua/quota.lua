@@ -13,12 +13,13 @@
 --   execs    hash    exec_id -> MessagePack of order_id, side, price, quantity, busted
 --   holds    zset    reservations that end by themselves
 --   changes  stream  kind, was, now, seq, balance_fen, limit_fen, time_ms, reason
---   journal  stream  one entry per seq, id "<seq>-0", fields as in JOURNAL or ACTS below
+--   journal  stream  one entry per seq, id "<seq>-0", event (a line of words), verdict, balance_fen, status,
+--                    phase, time_ms, violations; of an act reason, user, host, was_fen, limit_fen, reopen
 --
 -- The law: check everything, then write. The store keeps the writes of a function that fails
 -- later, so what can fail (a wrong type, an id in the stream that is no greater) is read or
 -- written first. Numbers are doubles: every total stays within BOUND, every product that could
--- pass 2^53 is split, and whole numbers are written with %.0f.
+-- pass 2^53 is split, and whole numbers are written with %d.
 
 local VERSION = 1
 local BOUND = 4500000000000000
@@ -73,10 +74,6 @@ local function fen(milli, rate)
   return (milli - low) / 1000000 * rate + (product - rest) / 1000000, rest
 end
 
-local function fen_down(milli, rate)
-  return (fen(milli, rate))
-end
-
 local function fen_up(milli, rate)
   local down, rest = fen(milli, rate)
   return rest > 0 and down + 1 or down
@@ -112,7 +109,7 @@ end
 
 local FRAME = {'trading_day', 'limit_fen', 'rate', 'schedule', 'admission', 'levels', 'resumes_in_opening',
                'halted', 'began', 'exhausted', 'suspended', 'phase', 'level'}
-local SUMS = {'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq', 'decided_buy_accepted'}
+local SUMS = {'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq'}
 local FLAGS = {'began', 'exhausted', 'suspended', 'resumes_in_opening'}
 
 local function status_of(frame)
@@ -150,14 +147,15 @@ local function read_levels(frame)
   end
 end
 
-local function frame_text(frame)
+-- The texts of a frame's fields, in their order.
+local function frame_values(frame)
   local list = {}
   for i, name in ipairs(FRAME) do
     local value = frame[name]
     if value == true then value = '1' elseif value == false then value = '0' end
     list[i] = type(value) == 'number' and whole(value) or value
   end
-  return table.concat(list, '\n')
+  return list
 end
 
 local function read_frame(text)
@@ -194,7 +192,7 @@ local function frame_with(frame, changed)
     copy[name] = frame[name]
     if changed[name] ~= nil then copy[name] = changed[name] end
   end
-  return frame_of(frame_text(copy))
+  return frame_of(table.concat(frame_values(copy), '\n'))
 end
 
 local function read_pool(key)
@@ -211,7 +209,7 @@ local function read_pool(key)
     error({err = 'QUOTACORRUPT pool: a sum is missing or no number'})
   end
   local pool = {frame = frame_of(v[1]), balance_fen = balance, open_buy_fen = open, filled_buy_fen = buy,
-                filled_sell_fen = sell, seq = seq, decided_buy_accepted = accepted}
+                filled_sell_fen = sell, seq = seq, bought = accepted}
   if pool.balance_fen ~= pool.frame.limit_fen - pool.open_buy_fen - pool.filled_buy_fen + pool.filled_sell_fen then
     error({err = 'QUOTACORRUPT balance_fen: is not the sum of its terms'})
   end
@@ -298,7 +296,7 @@ local function parts(o, rate)
     local filled = value > 0 and fen_up(value, rate) or 0
     return open > 0 and fen_up(open + value, rate) - filled or 0, filled, 0
   end
-  return 0, 0, o.value > 0 and fen_down(o.value, rate) or 0
+  return 0, 0, (fen(o.value, rate))
 end
 
 -- Puts the contribution of `now` in the place of `was`, and says so; false, and nothing is done,
@@ -315,7 +313,6 @@ local function settled(pool, was, now)
       or open > BOUND or buy > BOUND or sell > BOUND or balance > BOUND or balance < -BOUND then
     return false
   end
-  pool.traded = pool.traded or buy ~= pool.filled_buy_fen or sell ~= pool.filled_sell_fen
   pool.open_buy_fen, pool.filled_buy_fen, pool.filled_sell_fen, pool.balance_fen = open, buy, sell, balance
   return true
 end
@@ -375,12 +372,8 @@ local function begin_batch(keys)
 end
 
 local function order_of(batch, id)
-  local order = batch.orders[id]
-  if not order then
-    order = read_order(redis.call('HGET', batch.keys[2], id))
-    batch.orders[id] = order
-  end
-  return order
+  batch.orders[id] = batch.orders[id] or read_order(redis.call('HGET', batch.keys[2], id))
+  return batch.orders[id]
 end
 
 local function put_order(batch, id, order)
@@ -390,28 +383,26 @@ end
 
 -- The execution of an id (order_id, side, price, quantity, busted), or false.
 local function exec_of(batch, id)
-  local exec = batch.execs[id]
-  if exec == nil then
+  if batch.execs[id] == nil then
     local packed = redis.call('HGET', batch.keys[3], id)
-    exec = packed and {cmsgpack.unpack(packed)}
-    batch.execs[id] = exec
+    batch.execs[id] = packed and {unpacked(packed)}
   end
-  return exec
+  return batch.execs[id]
 end
 
-local CHANGES = {'trading_day', 'limit_fen', 'rate', 'phase', 'status', 'level'}
-local KINDS = {trading_day = 'day', limit_fen = 'limit', rate = 'rate', phase = 'phase', status = 'status',
-               level = 'level'}
+-- The fields that are watched, and what the stream calls them.
+local WATCHED = {'trading_day', 'limit_fen', 'rate', 'phase', 'status', 'level'}
+local KINDS = {'day', 'limit', 'rate', 'phase', 'status', 'level'}
 
 -- Notes what became what since the frame `was`, in the order of the stream.
 local function note_changes(batch, was, reason)
-  local pool = batch.pool
-  local now = pool.frame
+  local pool, now = batch.pool, batch.pool.frame
   if was == now then return end
-  for _, name in ipairs(CHANGES) do
+  for i, name in ipairs(WATCHED) do
     if was[name] ~= now[name] then
-      batch.changes[#batch.changes + 1] = {KINDS[name], was[name], now[name], whole(pool.seq), whole(pool.balance_fen),
-                                           whole(now.limit_fen), whole(batch.now), reason}
+      batch.changes[#batch.changes + 1] = {
+        'kind', KINDS[i], 'was', was[name], 'now', now[name], 'seq', whole(pool.seq), 'balance_fen',
+        whole(pool.balance_fen), 'limit_fen', whole(now.limit_fen), 'time_ms', whole(batch.now), 'reason', reason}
     end
   end
 end
@@ -435,88 +426,59 @@ local function count(batch, field)
   batch.counts[field] = (batch.counts[field] or 0) + 1
 end
 
--- Accepted buys are the many: they are counted with the sums.
-local function count_decision(batch, side, verdict)
-  if side == 'buy' and verdict == 'accepted' then
-    local pool = batch.pool
-    pool.decided_buy_accepted, pool.bought = pool.decided_buy_accepted + 1, true
-  else
-    count(batch, 'decided_' .. side .. '_' .. verdict)
+-- Writes the records of these ids, packed, each once.
+local function put_records(key, ids, records, packed)
+  local list, done = {}, {}
+  for _, id in ipairs(ids) do
+    if not done[id] then
+      done[id] = true
+      list[#list + 1], list[#list + 2] = id, packed(records[id])
+    end
   end
-end
-
-local function frame_fields(frame, out)
-  for _, name in ipairs(FRAME) do
-    local value = frame[name]
-    if value == true then value = '1' elseif value == false then value = '0' end
-    out[#out + 1] = name
-    out[#out + 1] = type(value) == 'number' and whole(value) or value
-  end
-  out[#out + 1], out[#out + 2], out[#out + 3], out[#out + 4] = 'status', frame.status, 'frame', frame_text(frame)
-end
-
-local function put_all(key, list)
   for from = 1, #list, 4000 do
     redis.call('HSET', key, unpack(list, from, math.min(from + 3999, #list)))
   end
 end
 
-local function packed_records(ids, records, pack)
-  if #ids == 1 then return {ids[1], pack(records[ids[1]])} end
-  local list, done = {}, {}
-  for i = 1, #ids do
-    local id = ids[i]
-    if not done[id] then
-      done[id] = true
-      list[#list + 1] = id
-      list[#list + 1] = pack(records[id])
-    end
-  end
-  return list
-end
-
 local function pack_exec(exec)
-  return cmsgpack.pack(exec[1], exec[2], exec[3], exec[4], exec[5])
+  return pack(unpack(exec, 1, 5))
 end
 
--- The sums that changed; all of them for a fresh pool.
-local function sum_fields(pool, fresh, out)
-  local n = #out
-  out[n + 1], out[n + 2], out[n + 3], out[n + 4] = 'balance_fen', whole(pool.balance_fen), 'seq', whole(pool.seq)
-  out[n + 5], out[n + 6] = 'open_buy_fen', whole(pool.open_buy_fen)
-  n = n + 6
-  if fresh or pool.traded then
-    out[n + 1], out[n + 2] = 'filled_buy_fen', whole(pool.filled_buy_fen)
-    out[n + 3], out[n + 4] = 'filled_sell_fen', whole(pool.filled_sell_fen)
-    n = n + 4
+-- What the hash should say: the frame and its fields if it changed, the sums, the counts.
+local function pool_fields(batch)
+  local pool, out = batch.pool, {}
+  local function put(name, value)
+    out[#out + 1], out[#out + 2] = name, value
   end
-  if fresh or pool.bought then out[n + 1], out[n + 2] = 'decided_buy_accepted', whole(pool.decided_buy_accepted) end
+  if pool.frame ~= batch.stored then
+    local values = frame_values(pool.frame)
+    for i, name in ipairs(FRAME) do put(name, values[i]) end
+    put('status', pool.frame.status)
+    put('frame', table.concat(values, '\n'))
+  end
+  for _, name in ipairs(SUMS) do put(name, whole(pool[name])) end
+  for field, n in pairs(batch.counts) do
+    local counted = tonumber(redis.call('HGET', batch.keys[1], field) or '0')
+    if not counted then error({err = 'QUOTACORRUPT ' .. field .. ': is no number'}) end
+    put(field, whole(counted + n))
+  end
+  return out
 end
 
 -- Writes a batch: first what can fail, then the rest, then the pool.
 local function commit(batch)
-  local call, keys, pool, journal = redis.call, batch.keys, batch.pool, batch.journal
+  local call, keys = redis.call, batch.keys
+  if batch.pool.seq == batch.seq and batch.pool.frame == batch.stored then return end
   if #batch.changes > 0 then call('XLEN', keys[5]) end
-  local out, counts = {}, {}
-  for field, n in pairs(batch.counts) do
-    local counted = tonumber(call('HGET', keys[1], field) or '0')
-    if not counted then error({err = 'QUOTACORRUPT ' .. field .. ': is no number'}) end
-    counts[#counts + 1], counts[#counts + 2] = field, whole(counted + n)
+  local out = pool_fields(batch)
+  for _, entry in ipairs(batch.journal) do call('XADD', keys[6], unpack(entry)) end
+  for _, change in ipairs(batch.changes) do
+    local id = call('XADD', keys[5], '*', unpack(change))
+    out[#out + 1], out[#out + 2] = 'last_change', id
   end
-  for i = 1, #journal do call('XADD', keys[6], unpack(journal[i])) end
-  for _, c in ipairs(batch.changes) do
-    out[1] = 'last_change'
-    out[2] = call('XADD', keys[5], '*', 'kind', c[1], 'was', c[2], 'now', c[3], 'seq', c[4], 'balance_fen', c[5],
-                  'limit_fen', c[6], 'time_ms', c[7], 'reason', c[8])
-  end
-  if #batch.order_ids > 0 then put_all(keys[2], packed_records(batch.order_ids, batch.orders, pack_order)) end
-  if #batch.exec_ids > 0 then put_all(keys[3], packed_records(batch.exec_ids, batch.execs, pack_exec)) end
-  if pool.frame ~= batch.stored then frame_fields(pool.frame, out) end
-  if pool.seq ~= batch.seq or pool.frame ~= batch.stored then
-    sum_fields(pool, batch.stored == nil, out)
-    for i = 1, #counts do out[#out + 1] = counts[i] end
-    call('HSET', keys[1], unpack(out))
-  end
+  put_records(keys[2], batch.order_ids, batch.orders, pack_order)
+  put_records(keys[3], batch.exec_ids, batch.execs, pack_exec)
+  call('HSET', keys[1], unpack(out))
 end
 
 -- Events. --------------------------------------------------------------------------------------
@@ -554,7 +516,7 @@ local function settle(batch, event, was, now, verdict)
   local violations = note_violations(now)
   if verdict then
     now.seq = batch.pool.seq + 1
-    count_decision(batch, event[3], verdict)
+    count(batch, 'decided_' .. event[3] .. '_' .. verdict)
   end
   put_order(batch, event[2], now)
   journal_event(batch, event, verdict, violations)
@@ -662,17 +624,18 @@ local function reserve_plainly(keys, pool, now, order_id, milli, units, text)
     return nil
   end
   local charge = fen_up(value, frame.rate_e5)
-  local balance, open, used = pool.balance_fen - charge, pool.open_buy_fen + charge, frame.limit_fen - pool.balance_fen + charge
+  local balance, open = pool.balance_fen - charge, pool.open_buy_fen + charge
+  local used = frame.limit_fen - balance
   if balance <= 0 or open > BOUND or used >= frame.reaches or used <= frame.leaves then return nil end
   local call = redis.call
   if call('HEXISTS', keys[2], order_id) == 1 then return nil end
   local seq, left = pool.seq + 1, whole(balance)
-  local number = whole(seq)
-  call('XADD', keys[6], number .. '-0', 'event', text, 'verdict', 'accepted', 'balance_fen', left, 'status', 'open',
+  local numbered = whole(seq)
+  call('XADD', keys[6], numbered .. '-0', 'event', text, 'verdict', 'accepted', 'balance_fen', left, 'status', 'open',
        'phase', frame.phase, 'time_ms', whole(now))
   call('HSET', keys[2], order_id, pack(1, milli, units, 1, seq, 0, 0, 0, 0, 0))
-  call('HSET', keys[1], 'balance_fen', left, 'open_buy_fen', whole(open), 'seq', number, 'decided_buy_accepted',
-       whole(pool.decided_buy_accepted + 1))
+  call('HSET', keys[1], 'balance_fen', left, 'open_buy_fen', whole(open), 'seq', numbered, 'decided_buy_accepted',
+       whole(pool.bought + 1))
   return {'accepted', balance, seq, 0, 'open'}
 end
 
@@ -726,179 +689,6 @@ local function apply_batch(keys, args)
   return table.concat(out)
 end
 
--- Judges the clock, remembers which change was published last, and returns the server's
--- milliseconds and the hash (empty where no day is open).
-local function tick(keys, args)
-  local batch = begin_batch(keys)
-  if batch.pool then
-    judge_clock(batch)
-    commit(batch)
-    if args[1] ~= '' then redis.call('HSET', keys[1], 'published', args[1]) end
-  end
-  return {whole(batch.now), redis.call('HGETALL', keys[1])}
-end
-
-local DAY_KEYS = {'pool', 'orders', 'execs', 'holds', 'changes', 'journal'}
-
--- Renames a day's keys with its date at the end; an expiry is the backstop.
-local function set_aside(keys, day, keep_days)
-  for i = 1, #DAY_KEYS do
-    if redis.call('EXISTS', keys[i]) == 1 then
-      local aside = keys[i] .. ':' .. day
-      redis.call('RENAME', keys[i], aside)
-      redis.call('EXPIRE', aside, (keep_days + 30) * 86400)
-    end
-  end
-end
-
-local function remove_day(keys, day)
-  for i = 1, #DAY_KEYS do redis.call('UNLINK', keys[i] .. ':' .. day) end
-end
-
--- What was not yet published of the day before comes first in the new day's changes.
-local function carry_changes(keys, unpublished)
-  local last
-  for _, entry in ipairs(unpublished) do
-    redis.call('XADD', keys[5], entry[1], unpack(entry[2]))
-    last = entry[1]
-  end
-  return last
-end
-
-local function opening_refused(frame, origin, opening, now)
-  if opening.origin == 'real' and (now < opening.starts_ms or now >= opening.ends_ms) then
-    return "the server's date is not " .. opening.trading_day
-  end
-  if not frame then return nil end
-  if origin == 'real' and opening.origin == 'at' then
-    return 'the real clock opened ' .. frame.trading_day .. ' in this store: it refuses --at'
-  end
-  if opening.trading_day < frame.trading_day then
-    return "the store's day is " .. frame.trading_day .. ': a day never goes back'
-  end
-  if opening.trading_day == frame.trading_day and opening.origin ~= origin then
-    return frame.trading_day .. ' was opened with --at: go on with --at, or with another store'
-  end
-  return nil
-end
-
-local function open_again(batch, opening)
-  local pool = batch.pool
-  local was = pool.frame
-  if opening.origin == 'at' then pool.frame = frame_with(was, {schedule = opening.schedule}) end
-  judge(pool, batch.now)
-  note_changes(batch, was, 'clock')
-  commit(batch)
-  return {'already', pool.frame.trading_day}
-end
-
--- A day's first state: full quota, nothing used. Only a halt outlasts the day before.
-local function fresh_pool(opening, halted, now)
-  local frame = frame_with(opening, {
-    halted = halted, began = false, exhausted = false, suspended = false, phase = 'closed', level = 0,
-    resumes_in_opening = opening.resumes_in_opening == 1})
-  local pool = {frame = frame, balance_fen = opening.limit_fen, open_buy_fen = 0, filled_buy_fen = 0,
-                filled_sell_fen = 0, seq = 0, decided_buy_accepted = 0}
-  judge(pool, now)
-  set_level(pool)
-  return pool
-end
-
-local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level = 0, limit_fen = 0, rate = '',
-                  halted = ''}
-
--- Sets the old day aside. Returns the days that are kept and the last change carried over.
-local function close_day(keys, day, opening, kept, unpublished)
-  local days = words(kept)
-  days[#days + 1] = day
-  set_aside(keys, day, opening.keep_days)
-  local carried = carry_changes(keys, unpublished)
-  while #days > opening.keep_days do remove_day(keys, table.remove(days, 1)) end
-  return days, carried
-end
-
--- Opens a day. The argument is an Opening, packed as a map. Returns {opened | already | refused,
--- the day that is open, or why not}.
-local function open_day(keys, args)
-  local opening, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
-  local old = batch.pool and batch.pool.frame
-  local stored = redis.call('HMGET', keys[1], 'origin', 'kept', 'published')
-  local published = stored[3] or '0-0'
-  local refused = opening_refused(old, stored[1], opening, batch.now)
-  if refused then return {'refused', refused} end
-  if old and old.trading_day == opening.trading_day then return open_again(batch, opening) end
-
-  local unpublished = redis.call('XRANGE', keys[5], '(' .. published, '+')
-  local begins = tonumber(words(opening.schedule)[1])
-  local late = not old and batch.now >= begins and opening.open_late == 0
-  local fresh = fresh_pool(opening, late and OPENED_LATE or old and old.halted or '', batch.now)
-  local days, carried = {}, nil
-  if old then days, carried = close_day(keys, old.trading_day, opening, stored[2] or '', unpublished) end
-  batch.pool, batch.stored, batch.seq = fresh, nil, nil
-  note_changes(batch, old or NO_FRAME, late and OPENED_LATE or 'opened')
-  redis.call('HSET', keys[1], 'origin', opening.origin, 'kept', table.concat(days, ' '), 'published', published,
-             'last_change', carried or published)
-  commit(batch)
-  return {'opened', opening.trading_day}
-end
-
--- What an act makes of the pool, or why it may not be done.
-local ACTS = {
-  halt = function(pool, act)
-    pool.frame = frame_with(pool.frame, {halted = act.reason})
-  end,
-  resume = function(pool)
-    if pool.frame.halted == '' then return 'the pool is not halted' end
-    pool.frame = frame_with(pool.frame, {halted = ''})
-  end,
-  limit = function(pool, act)
-    if act.limit_fen <= 0 or act.limit_fen > BOUND then
-      return 'limit: must be above zero and at most 4500000000000000 fen'
-    end
-    local balance = pool.balance_fen - pool.frame.limit_fen + act.limit_fen
-    if balance > BOUND or balance < -BOUND then return 'limit: the balance would pass 4500000000000000 fen' end
-    pool.balance_fen = balance
-    pool.frame = frame_with(pool.frame, {limit_fen = act.limit_fen,
-                                         exhausted = pool.frame.exhausted and not (act.reopen and balance > 0)})
-  end,
-}
-
--- An operator's act, packed as a map of act, limit_fen, reopen, reason, user, host. Returns {done |
--- refused, the status, or why not}.
-local function operate(keys, args)
-  local act, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
-  local pool = batch.pool
-  if not pool then return {'refused', NO_DAY} end
-  judge_clock(batch)
-  local was = pool.frame
-  local refused = ACTS[act.act](pool, act)
-  if refused then return {'refused', refused} end
-  number(batch, was, act.reason)
-  local frame = pool.frame
-  batch.journal[1] = {
-    whole(pool.seq) .. '-0', 'event', act.act, 'verdict', '', 'balance_fen', whole(pool.balance_fen), 'status',
-    frame.status, 'phase', frame.phase, 'time_ms', whole(batch.now), 'reason', act.reason, 'user', act.user, 'host',
-    act.host, 'was_fen', whole(was.limit_fen), 'limit_fen', whole(frame.limit_fen), 'reopen', act.reopen and '1' or '0'}
-  commit(batch)
-  return {'done', frame.status}
-end
-
--- Sets the day's rate until the pool's first event. Returns {set | same | refused | other_day}.
-local function set_rate(keys, args)
-  local trading_day, rate = args[1], args[2]
-  local batch = begin_batch(keys)
-  local pool = batch.pool
-  if not pool or pool.frame.trading_day ~= trading_day then return {'other_day'} end
-  if pool.frame.rate == rate then return {'same'} end
-  if redis.call('EXISTS', keys[2], keys[3]) > 0 then return {'refused'} end
-  judge_clock(batch)
-  local was = pool.frame
-  pool.frame = frame_with(was, {rate = rate})
-  note_changes(batch, was, 'rate')
-  commit(batch)
-  return {'set'}
-end
-
 -- The version and the words, for a loader to compare with its own.
 local function describe()
   return {VERSION, SIDES, VERDICTS, STATUSES, PHASES, VIOLATIONS, EVENTS}
@@ -907,8 +697,4 @@ end
 redis.register_function('quota_reserve', reserve)
 redis.register_function{function_name = 'quota_check', callback = check, flags = {'no-writes'}}
 redis.register_function('quota_apply', apply_batch)
-redis.register_function('quota_tick', tick)
-redis.register_function('quota_open', open_day)
-redis.register_function('quota_operate', operate)
-redis.register_function('quota_rate', set_rate)
 redis.register_function{function_name = 'quota_describe', callback = describe, flags = {'no-writes'}}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from quota.day import judged
@@ -27,7 +28,7 @@ from tests.agreement.twin import DAY, PLACES, Solo, schedule_of
 CASES = Path(__file__).parent / "cases"
 _PHASES = ("closed", "opening", "continuous", "break", "continuous", "closing", "closed")
 _WHEN = {ANOTHER_DAY: "another day", NO_DAY: "no day"}
-_KINDS: dict[str, type[Fill] | type[Bust]] = {"fill": Fill, "bust": Bust}
+_KINDS: dict[str, type[Fill | Bust]] = {"fill": Fill, "bust": Bust}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,12 @@ def tables_of(path: Path) -> list[Table]:
     """Read the tables of a file."""
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     starts = [place for place, line in enumerate(lines) if line.startswith("== ")] + [len(lines)]
-    return [
-        _table(path.stem, lines[begin:end]) for begin, end in zip(starts, starts[1:], strict=False)
-    ]
+    return [_table(path.stem, lines[begin:end]) for begin, end in pairwise(starts)]
 
 
 def _table(stem: str, lines: list[str]) -> Table:
     words = lines[1].split()
-    assert lines[2].split() == "event id amount phase | verdict balance status".split(), lines[2]
+    assert " ".join(lines[2].split()) == "event id amount phase | verdict balance status", lines[2]
     settings = dict(zip(words[::2], words[1::2], strict=True))
     return Table(f"{stem}: {lines[0][3:]}", settings, tuple(_row(line) for line in lines[3:]))
 
@@ -91,7 +90,8 @@ async def run(table: Table, world: Solo) -> None:
         await _move(world, row.phase)
         verdict = await _do(table, world, row)
         pool = world.pool and judged(world.pool, world.now_ms)
-        found = (verdict, fen_to_yuan(pool.balance_fen), str(pool.status)) if pool else (verdict, "-", "closed")
+        state = (fen_to_yuan(pool.balance_fen), str(pool.status)) if pool else ("-", "closed")
+        found = (verdict, *state)
         assert found == row.expected, f"{table.title}\n{row.line}\n{'  '.join(found)}"
         await world.agree()
 
@@ -128,32 +128,36 @@ async def _open(table: Table, world: Solo, day: str, limit: str) -> str:
 async def _do(table: Table, world: Solo, row: Row) -> str:
     """Do what a row says and tell what came of it."""
     name, _, side = row.event.partition(" ")
+    said = "-"
     match name:
         case "open":
-            return await _open(table, world, row.id, row.amount)
+            said = await _open(table, world, row.id, row.amount)
         case "check":
-            return await world.check(Side(side))
+            said = await world.check(Side(side))
         case "rate":
-            return await world.set_rate(DAY, row.amount)
+            said = await world.set_rate(DAY, row.amount)
         case "tick":
             await world.tick(publish=True)
-            return "-"
         case "halt" | "resume" | "limit" | "reopen":
-            return await _act(world, name, row.amount)
+            said = await _act(world, name, row.amount)
         case "reserve":
             order = _event(side, row)
             assert isinstance(order, NewOrder)
-            return _said(await world.reserve(order), world)
+            decision = await world.reserve(order)
+            said = "malformed" if decision.outcome is Outcome.DEAD else _said(decision, world)
         case _:
             (decision,) = await world.apply(_event(row.event, row))
-            return _said(decision, world)
+            said = _said(decision, world)
+    return said
 
 
 async def _act(world: Solo, name: str, amount: str) -> str:
     again = name == "reopen"
     limit = 0 if amount == "-" else yuan_to_fen(amount)
-    act = Act(act="limit" if again else name, limit_fen=limit, reopen=again, reason="test", user="u", host="h")
-    said = await world.operate(act)
+    name = "limit" if again else name
+    said = await world.operate(
+        Act(act=name, limit_fen=limit, reopen=again, reason="test", user="u", host="h")
+    )
     pool = world.pool
     return "done" if pool is not None and said == pool.status else "refused"
 
@@ -188,8 +192,10 @@ def _said(decision: Decision, world: Solo) -> str:
 
 def _word(decision: Decision) -> str:
     if decision.outcome is Outcome.DEAD:
-        reason = _WHEN.get(decision.reason, decision.reason.rpartition("(")[2].rstrip(")"))
-        return f"dead: {reason}" if decision.seq is not None or decision.reason in _WHEN else f"dead again: {reason}"
+        if decision.reason in _WHEN:
+            return f"dead: {_WHEN[decision.reason]}"
+        kind = decision.reason.rpartition("(")[2].rstrip(")")
+        return f"dead again: {kind}" if decision.seq is None else f"dead: {kind}"
     if decision.verdict is None or decision.verdict is Verdict.ID_REUSED:
         return str(decision.verdict or decision.outcome)
     return f"{decision.verdict} again" if decision.replayed else str(decision.verdict)

@@ -45,7 +45,8 @@ def _trade(rng: Random, fields: tuple[str, str, Side, str, int]) -> list[Event]:
     order_id, exec_id, side, price, quantity = fields
     done = Fill(order_id=order_id, exec_id=exec_id, side=side, price=price, quantity=quantity)
     undone = Bust(order_id=order_id, exec_id=exec_id, side=side, price=price, quantity=quantity)
-    return rng.choice(([done], [done], [done, undone], [undone]))
+    told: tuple[list[Event], ...] = ([done], [done], [done, undone], [undone])
+    return rng.choice(told)
 
 
 def shuffled(events: list[Event], rng: Random) -> list[Event]:
@@ -78,7 +79,9 @@ async def sums_of(world: Solo, events: list[Event], *, halted: bool) -> Sums:
 @given(stories(), st.randoms(), st.booleans())
 @settings(derandomize=True, database=None, deadline=None, max_examples=150)
 async def test_any_order_of_the_same_facts_ends_the_same(
-    events: list[Event], rng: Random, halted: bool  # noqa: FBT001 - hypothesis gives it
+    events: list[Event],
+    rng: Random,
+    halted: bool,  # noqa: FBT001 - hypothesis gives it
 ) -> None:
     told = await sums_of(Solo(NOW_MS), events, halted=halted)
     if halted:

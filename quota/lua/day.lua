@@ -1,0 +1,180 @@
+-- What the clock, the opening of a day and the operators do to a pool: quota/day.py, atomically.
+-- The loader joins this file to quota.lua: they are one library, and share its locals and its law.
+
+-- Judges the clock, remembers which change was published last, and returns the server's
+-- milliseconds and the hash (empty where no day is open).
+local function tick(keys, args)
+  local batch = begin_batch(keys)
+  if batch.pool then
+    judge_clock(batch)
+    commit(batch)
+    if args[1] ~= '' then redis.call('HSET', keys[1], 'published', args[1]) end
+  end
+  return {whole(batch.now), redis.call('HGETALL', keys[1])}
+end
+
+local DAY_KEYS = {'pool', 'orders', 'execs', 'holds', 'changes', 'journal'}
+
+-- Renames a day's keys with its date at the end; an expiry is the backstop.
+local function set_aside(keys, day, keep_days)
+  for i = 1, #DAY_KEYS do
+    if redis.call('EXISTS', keys[i]) == 1 then
+      local aside = keys[i] .. ':' .. day
+      redis.call('RENAME', keys[i], aside)
+      redis.call('EXPIRE', aside, (keep_days + 30) * 86400)
+    end
+  end
+end
+
+local function remove_day(keys, day)
+  for i = 1, #DAY_KEYS do redis.call('UNLINK', keys[i] .. ':' .. day) end
+end
+
+-- What was not yet published of the day before comes first in the new day's changes.
+local function carry_changes(keys, unpublished)
+  local last
+  for _, entry in ipairs(unpublished) do
+    redis.call('XADD', keys[5], entry[1], unpack(entry[2]))
+    last = entry[1]
+  end
+  return last
+end
+
+local function opening_refused(frame, origin, opening, now)
+  if opening.origin == 'real' and (now < opening.starts_ms or now >= opening.ends_ms) then
+    return "the server's date is not " .. opening.trading_day
+  end
+  if not frame then return nil end
+  if origin == 'real' and opening.origin == 'at' then
+    return 'the real clock opened ' .. frame.trading_day .. ' in this store: it refuses --at'
+  end
+  if opening.trading_day < frame.trading_day then
+    return "the store's day is " .. frame.trading_day .. ': a day never goes back'
+  end
+  if opening.trading_day == frame.trading_day and opening.origin ~= origin then
+    return frame.trading_day .. ' was opened with --at: go on with --at, or with another store'
+  end
+  return nil
+end
+
+local function open_again(batch, opening)
+  local pool = batch.pool
+  local was = pool.frame
+  if opening.origin == 'at' then pool.frame = frame_with(was, {schedule = opening.schedule}) end
+  judge(pool, batch.now)
+  note_changes(batch, was, 'clock')
+  commit(batch)
+  return {'already', pool.frame.trading_day}
+end
+
+-- A day's first state: full quota, nothing used. Only a halt outlasts the day before.
+local function fresh_pool(opening, halted, now)
+  local frame = frame_with(opening, {
+    halted = halted, began = false, exhausted = false, suspended = false, phase = 'closed', level = 0,
+    resumes_in_opening = opening.resumes_in_opening == 1})
+  local pool = {frame = frame, balance_fen = opening.limit_fen, open_buy_fen = 0, filled_buy_fen = 0,
+                filled_sell_fen = 0, seq = 0}
+  judge(pool, now)
+  set_level(pool)
+  return pool
+end
+
+local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level = 0, limit_fen = 0, rate = '',
+                  halted = ''}
+
+-- Sets the old day aside. Returns the days that are kept and the last change carried over.
+local function close_day(keys, day, opening, kept, unpublished)
+  local days = words(kept)
+  days[#days + 1] = day
+  set_aside(keys, day, opening.keep_days)
+  local carried = carry_changes(keys, unpublished)
+  while #days > opening.keep_days do remove_day(keys, table.remove(days, 1)) end
+  return days, carried
+end
+
+-- Opens a day. The argument is an Opening, packed as a map. Returns {opened | already | refused,
+-- the day that is open, or why not}.
+local function open_day(keys, args)
+  local opening, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
+  local old = batch.pool and batch.pool.frame
+  local stored = redis.call('HMGET', keys[1], 'origin', 'kept', 'published')
+  local published = stored[3] or '0-0'
+  local refused = opening_refused(old, stored[1], opening, batch.now)
+  if refused then return {'refused', refused} end
+  if old and old.trading_day == opening.trading_day then return open_again(batch, opening) end
+
+  local unpublished = redis.call('XRANGE', keys[5], '(' .. published, '+')
+  local begins = tonumber(words(opening.schedule)[1])
+  local late = not old and batch.now >= begins and opening.open_late == 0
+  local fresh = fresh_pool(opening, late and OPENED_LATE or old and old.halted or '', batch.now)
+  local days, carried = {}, nil
+  if old then days, carried = close_day(keys, old.trading_day, opening, stored[2] or '', unpublished) end
+  batch.pool, batch.stored, batch.seq = fresh, nil, nil
+  note_changes(batch, old or NO_FRAME, late and OPENED_LATE or 'opened')
+  redis.call('HSET', keys[1], 'origin', opening.origin, 'kept', table.concat(days, ' '), 'published', published,
+             'last_change', carried or published, 'decided_buy_accepted', '0')
+  commit(batch)
+  return {'opened', opening.trading_day}
+end
+
+-- What an act makes of the pool, or why it may not be done.
+local ACTS = {
+  halt = function(pool, act)
+    pool.frame = frame_with(pool.frame, {halted = act.reason})
+  end,
+  resume = function(pool)
+    if pool.frame.halted == '' then return 'the pool is not halted' end
+    pool.frame = frame_with(pool.frame, {halted = ''})
+  end,
+  limit = function(pool, act)
+    if act.limit_fen <= 0 or act.limit_fen > BOUND then
+      return 'limit: must be above zero and at most 4500000000000000 fen'
+    end
+    local balance = pool.balance_fen - pool.frame.limit_fen + act.limit_fen
+    if balance > BOUND or balance < -BOUND then return 'limit: the balance would pass 4500000000000000 fen' end
+    pool.balance_fen = balance
+    pool.frame = frame_with(pool.frame, {limit_fen = act.limit_fen,
+                                         exhausted = pool.frame.exhausted and not (act.reopen and balance > 0)})
+  end,
+}
+
+-- An operator's act, packed as a map of act, limit_fen, reopen, reason, user, host. Returns {done |
+-- refused, the status, or why not}.
+local function operate(keys, args)
+  local act, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
+  local pool = batch.pool
+  if not pool then return {'refused', NO_DAY} end
+  judge_clock(batch)
+  local was = pool.frame
+  local refused = ACTS[act.act](pool, act)
+  if refused then return {'refused', refused} end
+  number(batch, was, act.reason)
+  local frame = pool.frame
+  batch.journal[1] = {
+    whole(pool.seq) .. '-0', 'event', act.act, 'verdict', '', 'balance_fen', whole(pool.balance_fen), 'status',
+    frame.status, 'phase', frame.phase, 'time_ms', whole(batch.now), 'reason', act.reason, 'user', act.user, 'host',
+    act.host, 'was_fen', whole(was.limit_fen), 'limit_fen', whole(frame.limit_fen), 'reopen', act.reopen and '1' or '0'}
+  commit(batch)
+  return {'done', frame.status}
+end
+
+-- Sets the day's rate until the pool's first event. Returns {set | same | refused | other_day}.
+local function set_rate(keys, args)
+  local trading_day, rate = args[1], args[2]
+  local batch = begin_batch(keys)
+  local pool = batch.pool
+  if not pool or pool.frame.trading_day ~= trading_day then return {'other_day'} end
+  if pool.frame.rate == rate then return {'same'} end
+  if redis.call('EXISTS', keys[2], keys[3]) > 0 then return {'refused'} end
+  judge_clock(batch)
+  local was = pool.frame
+  pool.frame = frame_with(was, {rate = rate})
+  note_changes(batch, was, 'rate')
+  commit(batch)
+  return {'set'}
+end
+
+redis.register_function('quota_tick', tick)
+redis.register_function('quota_open', open_day)
+redis.register_function('quota_operate', operate)
+redis.register_function('quota_rate', set_rate)

@@ -1,0 +1,128 @@
+"""The MQTT feed against a broker that floods, keeps quiet or confirms late."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from feeds.mqtt import MqttFeed
+from feeds.session import SENT_MAX
+from quota.errors import FeedUnavailable
+from tests import scripted
+from tests.feeding import (
+    LETTER,
+    ORDERS,
+    SOON_S,
+    feed_at,
+    ids,
+    order,
+    send_many,
+    settings,
+    take,
+    until,
+)
+from tests.scripted import ScriptedBroker
+
+
+def flood(count: int, size: int = 0) -> bytes:
+    return b"".join(
+        scripted.publish(ORDERS, number, order(number) + b" " * size) for number in range(1, count + 1)
+    )
+
+
+async def test_broker_that_floods_is_left_unread_and_pinged() -> None:
+    async with (
+        ScriptedBroker(flood=flood(5_000)) as broker,
+        feed_at(broker.port, window=10, keepalive_s=2) as feed,
+    ):
+        taken = await take(feed, 1)
+        await until(lambda: broker.seen.count(scripted.PINGREQ) >= 3)
+        taken += await take(feed, 1) if len(taken) < 276 else []
+        assert len(taken) <= 2 * 10 + 256 + 2
+        assert feed.unacknowledged == len(taken)
+        while len(taken) < 5_000:
+            for delivery in taken:
+                delivery.acknowledge()
+            taken += await take(feed, 1)
+        assert ids(taken) == [str(number) for number in range(1, 5_001)]
+        await until(lambda: broker.seen.count(scripted.PINGREQ) >= 4)
+        assert feed.reconnects == 0
+
+
+async def test_bytes_have_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 1_000_000)
+    async with ScriptedBroker(flood=flood(100, 100_000)) as broker, feed_at(broker.port) as feed:
+        taken = await take(feed, 10)
+        assert feed._session is not None
+        assert feed._session._pump.paused
+        assert len(taken) <= 12
+        while len(taken) < 100:
+            for delivery in taken:
+                delivery.acknowledge()
+            taken += await take(feed, 1)
+
+
+async def test_flush_reads_on_while_reading_is_paused() -> None:
+    async with (
+        ScriptedBroker(flood=flood(2_000), confirms=False) as broker,
+        feed_at(broker.port, window=1) as feed,
+    ):
+        assert feed._session is not None
+        await until(lambda: feed._session is not None and feed._session._pump.paused)
+        feed.send(LETTER)
+        await until(lambda: broker.unconfirmed)
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await feed.flush()
+
+
+def sent(broker: ScriptedBroker, count: int) -> bool:
+    return broker.seen.count(scripted.PUBLISH) == count
+
+
+async def test_acknowledgement_never_overtakes_the_reply_before_it() -> None:
+    script = ScriptedBroker(flood=flood(1), receive_maximum=1, confirms=False)
+    async with script as broker, feed_at(broker.port) as feed:
+        (delivery,) = await take(feed, 1)
+        opened = broker.seen.count(scripted.PUBLISH)
+        send_many(feed, 3)
+        delivery.acknowledge()
+        for count in range(1, 4):
+            assert scripted.PUBACK not in broker.seen
+            await until(partial(sent, broker, opened + count))
+            assert len(broker.unconfirmed) == 1
+            broker.confirm()
+        await until(lambda: scripted.PUBACK in broker.seen)
+        assert sent(broker, opened + 3)
+        await feed.flush()
+
+
+async def test_old_messages_can_be_acknowledged_before_the_subscription_stands() -> None:
+    script = ScriptedBroker(flood=flood(5), first=5)
+    async with script, MqttFeed(settings(script.port)) as feed:
+        for delivery in await take(feed, 5):
+            assert not feed.connected
+            with pytest.raises(FeedUnavailable, match="subscriptions"):
+                feed.mark()
+            feed.send(LETTER)
+            delivery.acknowledge()
+        await until(lambda: feed.connected)
+
+
+async def test_broker_that_confirms_nothing_is_given_up() -> None:
+    async with ScriptedBroker(confirms=False) as broker, feed_at(broker.port) as feed:
+        with pytest.raises(FeedUnavailable, match="confirm"):
+            send_many(feed, SENT_MAX + 1)
+        await until(lambda: feed.reconnects)
+
+
+async def test_close_does_not_wait_for_a_dead_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.mqtt.CLOSE_SECONDS", 0.05)
+    async with ScriptedBroker(confirms=False) as broker:
+        async with feed_at(broker.port) as feed:
+            pass
+        with pytest.raises(FeedUnavailable, match="closed"):
+            await feed.receive()
+        await until(lambda: scripted.DISCONNECT in broker.seen)
