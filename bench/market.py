@@ -57,7 +57,7 @@ def session(events: int) -> list[Event]:
     orders = fresh_ids(-(-events // 2))
     stream: list[Event] = []
     for place, order_id in enumerate(orders):
-        earlier = orders[max(0, place - 5)]
+        earlier = orders[place - 5 if place >= 5 else place]
         stream.append(new(order_id))
         stream.append(cancelled(earlier) if place % 4 == 3 else fill(earlier, f"x{order_id[1:]}"))
     return stream[:events]

@@ -65,7 +65,11 @@ def started(kind: str) -> Iterator[Store]:
         raise ConfigError(f"{kind}-server is not installed")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="quotad-bench-") as home:
-        process = subprocess.Popen([binary, "--port", str(port), "--dir", home, *_OPTIONS])
+        process = subprocess.Popen(
+            [binary, "--port", str(port), "--dir", home, *_OPTIONS],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
             _wait_for(port)
             admin = redis.Redis(port=port, socket_timeout=120)

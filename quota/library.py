@@ -52,7 +52,7 @@ _AWAY = (
     "TRYAGAIN",
     "BUSY",
 )
-_FORBIDDEN = re.compile("NOPERM|ACL failure")
+_FORBIDDEN = re.compile("NOPERM|ACL failure|The user executing the script can't")
 """How a server says that a command inside a function is not allowed to its caller."""
 
 

@@ -22,6 +22,7 @@ from quota.verify import Findings
 
 T = TypeVar("T")
 _FRAME_S = 0.25
+_SETTLED_LOOKS = 4
 _LINES_S = 5.0
 
 Show = Callable[[Running, Sequence[str]], Coroutine[None, None, None]]
@@ -76,13 +77,25 @@ async def lines(console: Console, running: Running, notes: Sequence[str]) -> Non
 
 async def until_over(running: Running, market: Coroutine[None, None, T]) -> T | None:
     """Run a daemon until its market's day is over; None if it was stopped before."""
-    playing = asyncio.create_task(market)
-    playing.add_done_callback(lambda _: running.stop())
+    playing = asyncio.create_task(_played(running, market))
     try:
         await running.run()
         return playing.result() if playing.done() else None
     finally:
         await ended([playing])
+
+
+async def _played(running: Running, market: Coroutine[None, None, T]) -> T:
+    """Play the market, then let the daemon take in what is still on its way, then stop it."""
+    try:
+        result = await market
+        numbers: list[int] = []
+        while len(numbers) < _SETTLED_LOOKS or numbers[-1] != numbers[-_SETTLED_LOOKS]:
+            await asyncio.sleep(_FRAME_S)
+            numbers.append(sum(report.seq or 0 for report in running.watch.reports()))
+        return result
+    finally:
+        running.stop()
 
 
 def end_of_day(

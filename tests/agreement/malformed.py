@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -34,13 +33,15 @@ async def refuses_malformed(client: Redis) -> None:
     names = keys(PoolName.NB_SH)
     before = await contents(client)
     for arguments in bad_arguments():
-        with pytest.raises(ResponseError, match=r"^QUOTAINVALID "):
-            await _reserve(client, names, arguments)
+        assert (await _answer(client, names, arguments)).startswith("QUOTAINVALID "), arguments
     for wrong_keys in (names[:5], (*names, "more"), ()):
-        with pytest.raises(ResponseError, match=r"^QUOTAINVALID "):
-            await _reserve(client, wrong_keys, GOOD)
+        assert (await _answer(client, wrong_keys, GOOD)).startswith("QUOTAINVALID ")
     assert await contents(client) == before
 
 
-async def _reserve(client: Redis, names: tuple[str, ...], arguments: tuple[str, ...]) -> None:
-    await client.execute_command("FCALL", "quota_reserve", len(names), *names, *arguments)  # type: ignore[no-untyped-call]
+async def _answer(client: Redis, names: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+    try:
+        reply = await client.execute_command("FCALL", "quota_reserve", len(names), *names, *arguments)  # type: ignore[no-untyped-call]
+    except ResponseError as refusal:
+        return str(refusal)
+    return repr(reply)

@@ -1,0 +1,320 @@
+"""Real daemons for tests: a broker, a store, `quotad run` as a process, and somebody at the broker.
+
+Everything listens on free ports of loopback and is ended by its own process id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from redis import Redis
+
+from quota.decision import PoolName
+from quota.ledger import keys
+from tests.servers import START_SECONDS, Mosquitto, Store, free_port, wait_for_port
+
+QUOTAD = str(Path(sys.executable).with_name("quotad"))
+DAY = "2026-11-23"
+AT = f"{DAY}T09:31:00+08:00"
+SOON_S = 30.0
+
+
+async def until(condition: Callable[[], object], seconds: float = SOON_S) -> None:
+    """Wait until a condition holds; fail when it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - other processes set no event of ours
+            await asyncio.sleep(0.01)
+
+
+def until_now(condition: Callable[[], object], seconds: float = SOON_S) -> None:
+    """Wait as ``until`` does, where no loop runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@dataclass(slots=True)
+class Tap:
+    """Somebody at the broker: publishes with QoS 1, and writes down what he hears, in order."""
+
+    port: int
+    topics: tuple[str, ...] = ("connect/#",)
+    heard: list[tuple[str, bytes]] = field(default_factory=list)
+    retained: list[tuple[str, bytes]] = field(default_factory=list)
+    _sent: int = 0
+    _confirmed: int = 0
+    _listening: threading.Event = field(default_factory=threading.Event)
+    _client: mqtt.Client | None = None
+
+    def __enter__(self) -> Self:
+        self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.max_inflight_messages_set(500)
+        client.on_connect = lambda *_: self._connected(client)
+        client.on_subscribe = lambda *_: self._listening.set()
+        client.on_message = self._on_message
+        client.on_publish = self._on_publish
+        client.reconnect_delay_set(1, 1)
+        client.connect("127.0.0.1", self.port)
+        client.loop_start()
+        assert self._listening.wait(START_SECONDS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._client is not None
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _connected(self, client: mqtt.Client) -> None:
+        client.subscribe([(topic, 1) for topic in self.topics])
+
+    def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        kept = self.retained if message.retain else self.heard
+        kept.append((message.topic, message.payload))
+
+    def _on_publish(self, *_: object) -> None:
+        self._confirmed += 1
+
+    def say(self, topic: str, payload: bytes | str | dict[str, Any] | list[Any], *, retain: bool = False) -> None:
+        """Publish a payload; what is no text is written as JSON."""
+        assert self._client is not None
+        body = payload if isinstance(payload, bytes | str) else json.dumps(payload)
+        self._sent += 1
+        self._client.publish(topic, body, 1, retain)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the broker has confirmed everything said."""
+        return self._confirmed >= self._sent
+
+    def on(self, end: str) -> list[Any]:
+        """What was heard live on the topics that contain this, as JSON; arrays are taken apart."""
+        found = [json.loads(body) for topic, body in list(self.heard) if f"/{end}" in topic]
+        return [item for body in found for item in (body if isinstance(body, list) else [body])]
+
+    def replies(self) -> list[dict[str, Any]]:
+        """All decisions heard."""
+        return self.on("decisions/")
+
+
+@dataclass(slots=True)
+class Durable(Store):
+    """A store that keeps every write in a file, and can be started again."""
+
+    def start(self) -> None:
+        """Start it with its file and wait until it answers."""
+        log = self.directory / f"{self.name}.log"
+        command = [self._binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
+        command += ["--appendonly", "yes", "--appendfsync", "always", "--dir", str(self.directory)]
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(command, stdout=output, stderr=output)
+        wait_for_port(self.port, self.process, log)
+        with self.client() as client:
+            until_now(lambda: _answers(client))
+
+    @contextmanager
+    def client(self) -> Iterator[Redis]:
+        """Talk to it directly, as a gateway or an operator would."""
+        with Redis(port=self.port, decode_responses=True) as client:
+            yield client
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except Exception:  # noqa: BLE001 - loading, or not there yet
+        return False
+
+
+@dataclass(slots=True)
+class Quotad:
+    """One `quotad run` and the settings it reads; ``toml`` adds lines below ``[market]``."""
+
+    directory: Path
+    store_port: int
+    broker_port: int
+    toml: str = ""
+    mqtt: str = ""
+    at: str | None = AT
+    name: str = "quotad"
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.write()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.kill()
+
+    @property
+    def config(self) -> Path:
+        """The settings file."""
+        return self.directory / f"{self.name}-{self.port}.toml"
+
+    @property
+    def log(self) -> str:
+        """What it said on standard error, all its lives together."""
+        return self._file("log").read_text(errors="replace")
+
+    def _file(self, ending: str) -> Path:
+        return self.config.with_suffix(f".{ending}")
+
+    def write(self) -> None:
+        """Write the settings."""
+        self.config.write_text(
+            f'[redis]\nurl = "redis://127.0.0.1:{self.store_port}/0"\ndeadline_ms = 1000\n'
+            f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.broker_port}"\nclient_id = "{self.name}"\n{self.mqtt}\n'
+            f'[http]\nlisten = "127.0.0.1:{self.port}"\n'
+            f'[market]\nhkd_cny = "0.91250"\n{self.toml}\n'
+        )
+
+    def start(self) -> None:
+        """Start it; it may take a moment until it is ready."""
+        command = [QUOTAD, "run", "--config", str(self.config)]
+        command += ["--at", self.at] if self.at else []
+        with self._file("log").open("ab") as log, self._file("out").open("ab") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=log, env=_environ())
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        process, self.process = self.process, None
+        assert process is not None
+        process.kill()
+        process.wait(START_SECONDS)
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def code(self, seconds: float = START_SECONDS) -> int:
+        """Wait for its end; return its exit code."""
+        process, self.process = self.process, None
+        assert process is not None
+        try:
+            return process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process = process
+            raise
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask for a page; (0, "") where nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.read().decode()
+        except OSError:
+            return 0, ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it says that it serves."""
+        return self.get("/-/ready")[0] == 200
+
+    def pool(self, name: str) -> dict[str, Any]:
+        """What /api/pools says of a pool."""
+        pools = json.loads(self.get("/api/pools")[1] or "[]")
+        return next((pool for pool in pools if pool["pool"] == name), {})
+
+    def metric(self, series: str) -> float:
+        """The value of a series, written as Prometheus writes it, its labels in any order."""
+        name, _, labels = series.rstrip("}").partition("{")
+        wanted = set(filter(None, labels.split(",")))
+        for line in self.get("/metrics")[1].splitlines():
+            have, _, value = line.rpartition(" ")
+            base, _, its = have.rstrip("}").partition("{")
+            if base == name and wanted <= set(its.split(",")):
+                return float(value)
+        raise AssertionError(f"no series {series}")
+
+    def rss_mb(self) -> float:
+        """How much memory it holds now."""
+        assert self.process is not None
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+    def does(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run another command of quotad with the same settings."""
+        command = [QUOTAD, *words, "--config", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=_environ(), timeout=60)
+
+
+def _environ() -> dict[str, str]:
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("QUOTA_")}
+    return kept | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+
+
+@dataclass(slots=True)
+class House:
+    """A store, a broker and a daemon between them, and a way to look behind it."""
+
+    store: Durable
+    broker: Mosquitto
+    quotad: Quotad
+    redis: Redis
+
+    def seq(self, pool: str = "NB-SH") -> int:
+        """The pool's last number, straight from the store."""
+        found: Any = self.redis.hget(keys(PoolName(pool))[0], "seq")
+        return int(found or 0)
+
+    def seqs(self) -> int:
+        """The numbers of all pools together."""
+        return sum(self.seq(pool) for pool in PoolName)
+
+    def held(self) -> int:
+        """How many messages the broker still holds for anybody, as it counts them itself."""
+        return _held(self.broker.port)
+
+
+def _held(port: int) -> int:
+    topic = "$SYS/broker/store/messages/count"
+    with Tap(port, (topic,)) as tap:
+        until_now(lambda: tap.retained)
+        return int(tap.retained[-1][1])
+
+
+@contextmanager
+def house(directory: Path, store: str = "valkey", **settings: Any) -> Iterator[House]:  # noqa: ANN401 - fields of Quotad
+    """Open a house; the daemon is not started yet."""
+    durable = Durable(directory, store)
+    try:
+        durable.start()
+        with (
+            Mosquitto(directory, lines=("sys_interval 1",)) as broker,
+            Redis(port=durable.port, decode_responses=True) as redis,
+        ):
+            ports = {"store_port": durable.port, "broker_port": broker.port}
+            with Quotad(directory, **(ports | settings)) as quotad:
+                yield House(durable, broker, quotad, redis)
+    finally:
+        if durable.process is not None:
+            durable.process.send_signal(signal.SIGCONT)
+        durable.stop()
+
+
+def new(order_id: str, amount: str = "buy 10.00 100", **more: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    """Write an order; ``amount`` is its side, price and quantity."""
+    side, price, quantity = amount.split()
+    order = {"event": "new", "order_id": order_id, "side": side, "price": price, "quantity": int(quantity)}
+    return order | more
