@@ -25,7 +25,7 @@ from quota.pool import Opening
 DAY = "2026-11-23"
 _START_S = 10.0
 _LIMIT_FEN = 5_200_000_000_000
-_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning")
+_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ async def ledger_of(store: Store) -> AsyncIterator[RedisLedger]:
 
 async def opened(store: Store, ledger: RedisLedger, *pools: PoolName) -> None:
     """Empty the store and open a day in these pools that trades until the end of time."""
-    store.admin.flushall()
+    store.admin.flushall(asynchronous=False)
     for pool in pools:
         await ledger.open_day(
             pool,

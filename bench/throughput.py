@@ -35,7 +35,7 @@ async def measure(store: Store, *, quick: bool) -> list[Row]:
     day = store.admin.dump(keys(POOL)[0])
 
     def leg(command: Sequence[str], requests: int) -> float:
-        store.admin.flushall()
+        store.admin.flushall(asynchronous=False)
         store.admin.restore(keys(POOL)[0], 0, day)
         return _per_second([program, "-p", str(store.port), "-n", str(requests), *_SETTING, *command])
 

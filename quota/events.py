@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
 
 import msgspec
 
@@ -19,7 +20,6 @@ MARKET_TZ = timezone(timedelta(hours=8), "UTC+8")
 
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_FRACTION = re.compile(r"\.\d+", re.ASCII)
 
 
 def checked_id(field: str, text: str) -> str:
@@ -29,12 +29,17 @@ def checked_id(field: str, text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=16_384)
 def parse_time(text: str) -> datetime:
-    """Read an RFC 3339 time with an offset; raise ValueError naming the field otherwise."""
+    """Read an RFC 3339 time with an offset; raise ValueError naming the field otherwise.
+
+    Digits beyond the microsecond are dropped. Remembered, because an event's time is read when it
+    is validated, when it is packed and when its lag is measured.
+    """
     if _TIME.fullmatch(text) is None:
         raise ValueError("time: must be RFC 3339 with an offset")
     try:
-        return datetime.fromisoformat(_FRACTION.sub(lambda m: m[0][:7], text.upper(), count=1))
+        return datetime.fromisoformat(text.upper())
     except ValueError as error:
         raise ValueError(f"time: must be RFC 3339 with an offset ({error})") from None
 

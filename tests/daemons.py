@@ -23,6 +23,8 @@ from typing import Any, Self
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from redis import Redis
 
 from quota.decision import PoolName
@@ -282,16 +284,27 @@ class House:
         """The numbers of all pools together."""
         return sum(self.seq(pool) for pool in PoolName)
 
-    def held(self) -> int:
-        """How many messages the broker still holds for anybody, as it counts them itself."""
-        return _held(self.broker.port)
+    def left(self) -> list[bytes]:
+        """What the broker still holds for the daemon, which must have ended: its session is ours now."""
+        return _left(self.broker.port, self.quotad.name)
 
 
-def _held(port: int) -> int:
-    topic = "$SYS/broker/store/messages/count"
-    with Tap(port, (topic,)) as tap:
-        until_now(lambda: tap.retained)
-        return int(tap.retained[-1][1])
+def _left(port: int, client_id: str) -> list[bytes]:
+    found: list[tuple[str, bytes]] = []
+    mark = f"connect/daemon/{client_id}/mark"
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5, manual_ack=True)
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.SessionExpiryInterval = 3600
+    client.on_message = lambda _client, _userdata, message: found.append((message.topic, message.payload))
+    client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+    client.loop_start()
+    try:
+        client.publish(mark, b"the end", 1)
+        until_now(lambda: (mark, b"the end") in found)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+    return [payload for topic, payload in found if topic != mark]
 
 
 @contextmanager
@@ -301,7 +314,7 @@ def house(directory: Path, store: str = "valkey", **settings: Any) -> Iterator[H
     try:
         durable.start()
         with (
-            Mosquitto(directory, lines=("sys_interval 1",)) as broker,
+            Mosquitto(directory) as broker,
             Redis(port=durable.port, decode_responses=True) as redis,
         ):
             ports = {"store_port": durable.port, "broker_port": broker.port}

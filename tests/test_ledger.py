@@ -335,13 +335,7 @@ async def test_out_of_memory_is_away_for_now(client: Redis, ledger: RedisLedger)
     assert decision.verdict is Verdict.ACCEPTED
 
 
-INSIDE = pytest.mark.xfail(reason="library.translated takes an ACL failure in a function for LedgerCorrupt")
-
-
-@pytest.mark.parametrize(
-    "rules",
-    ["+@all -fcall ~*", "+@all ~other:*", pytest.param("+@all -xadd ~*", marks=INSIDE)],
-)
+@pytest.mark.parametrize("rules", ["+@all -fcall ~*", "+@all ~other:*", "+@all -xadd ~*"])
 async def test_a_missing_permission_is_the_operators_mistake(
     client: Redis, store: Store, ledger: RedisLedger, rules: str
 ) -> None:

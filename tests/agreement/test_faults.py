@@ -57,7 +57,8 @@ one_store = pytest.mark.parametrize(
 
 def faulty(fault: Fault) -> str:
     """Put a fault into the library's source."""
-    assert library.SOURCE.count(fault.old) == 1, f"stale: {fault.old!r}"
+    found = library.SOURCE.count(fault.old)
+    assert found == 1, f"{fault.name}: found {found} times: {fault.old}"
     return library.SOURCE.replace(fault.old, fault.new)
 
 

@@ -12,6 +12,7 @@ import random
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -40,6 +41,7 @@ BUYS, SELLS = ("a", "b", "c", "d", "e"), ("s",)
 EXECS = ("u", "v", "w", "x", "y", "z")
 EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "0"))
 WALKS = EXAMPLES or 60
+pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
 SETTINGS = settings(
     max_examples=EXAMPLES or 100,
     derandomize=not EXAMPLES,

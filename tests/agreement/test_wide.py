@@ -12,7 +12,9 @@ from tests.agreement.twin import fresh_twin
 from tests.agreement.wide import widen
 from tests.servers import Store
 
-DAYS = int(os.environ.get("AGREEMENT_EXAMPLES", "0")) or 20
+EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "0"))
+DAYS = EXAMPLES or 20
+pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

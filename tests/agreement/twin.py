@@ -261,7 +261,7 @@ class Twin(Solo):
         assert changes
         assert fields["last_change"] == changes[-1][0].decode()
         if "frame" in fields:
-            assert fields["frame"].split("\n") == [fields[name] for name in frame_names()]
+            assert fields["frame"].split("\n") == [fields.get(name) for name in frame_names()]
 
 
 def execution_of(record: bytes) -> Execution:
