@@ -274,7 +274,9 @@ def _mqtt(settings: Settings) -> MqttSettings:
 async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, options: Options) -> str:
     """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
     watch = running.watch
-    pages = http.app(running.metrics.registry, pools=watch.reports, ready=watch.unready)
+    pages = http.app(
+        running.metrics.registry, pools=watch.reports, ready=watch.unready, warnings=watch.warnings
+    )
     try:
         return await stack.enter_async_context(http.serving(pages, settings.http.host, settings.http.port))
     except ConfigError:

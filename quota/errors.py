@@ -1,4 +1,7 @@
-"""The errors, divided by whose fault they are. A refusal is a verdict, never an error."""
+"""The errors, divided by whose fault they are.
+
+A refusal is a verdict, never an error; a sender's mistake is a record that goes to the dead letters.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,6 @@ class QuotaError(Exception):
 
 class ConfigError(QuotaError):
     """The operator's mistake: a setting, a file, a server that cannot serve us."""
-
-
-class DecodeError(QuotaError):
-    """The sender's mistake: the bytes are no event. Ends in a dead letter."""
 
 
 class LedgerUnavailable(QuotaError):

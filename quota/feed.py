@@ -132,6 +132,16 @@ class Feed(Protocol):
         """Whether the broker is reached now."""
         ...
 
+    @property
+    def reconnects(self) -> int:
+        """How often a lost connection has been made anew."""
+        ...
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many deliveries wait for their acknowledgement."""
+        ...
+
     async def receive(self) -> Sequence[Delivery]:
         """Wait for the first delivery and return all that have come, oldest first.
 

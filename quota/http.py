@@ -49,6 +49,7 @@ class _Pages:
     registry: CollectorRegistry
     pools: Callable[[], Sequence[StatusReport]]
     ready: Callable[[], Sequence[str]]
+    warnings: Callable[[], Sequence[str]]
 
     async def index(self, _: Request) -> Response:
         """Link to the others."""
@@ -66,7 +67,8 @@ class _Pages:
     async def readiness(self, _: Request) -> Response:
         """Say whether events are taken and decided; 503 with the reasons otherwise."""
         reasons = self.ready()
-        return _json({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        body = {"ready": not reasons, "reasons": reasons, "warnings": self.warnings()}
+        return _json(body, status=503 if reasons else 200)
 
     async def reports(self, _: Request) -> Response:
         """List the pools with the fields of the status topic."""
@@ -87,9 +89,14 @@ def app(
     *,
     pools: Callable[[], Sequence[StatusReport]],
     ready: Callable[[], Sequence[str]],
+    warnings: Callable[[], Sequence[str]] = tuple,
 ) -> Starlette:
-    """Build the pages. ``ready`` returns the reasons for which the daemon is not ready, if any."""
-    pages = _Pages(registry, pools, ready)
+    """Build the pages.
+
+    ``ready`` returns the reasons for which the daemon is not ready, if any; ``warnings`` what will
+    need a person soon though it is.
+    """
+    pages = _Pages(registry, pools, ready, warnings)
     return Starlette(
         routes=[
             Route("/", pages.index),

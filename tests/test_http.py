@@ -75,14 +75,14 @@ async def test_who_answers_is_healthy(site: Site) -> None:
 
 async def test_ready_without_reasons_is_ready(site: Site) -> None:
     status, head, body = await get(site.address, "/-/ready")
-    assert (status, msgspec.json.decode(body)) == (200, {"ready": True, "reasons": []})
+    assert (status, msgspec.json.decode(body)) == (200, {"ready": True, "reasons": [], "warnings": []})
     assert "content-type: application/json" in head
 
 
 async def test_not_ready_says_why(site: Site) -> None:
     site.reasons = ["the broker is not reached", "NB-SH: no trading day is open"]
     status, _, body = await get(site.address, "/-/ready")
-    assert (status, msgspec.json.decode(body)) == (503, {"ready": False, "reasons": site.reasons})
+    assert (status, msgspec.json.decode(body)) == (503, {"ready": False, "reasons": site.reasons, "warnings": []})
 
 
 async def test_pools_are_an_array_of_status_reports(site: Site) -> None:
