@@ -201,7 +201,9 @@ async def _run(settings: Settings, options: Options) -> int:
         library = Library(client)
         running = await _parts(stack, settings, options, library)
         address = await _serve(stack, settings, running, options)
-        showing = asyncio.create_task(screen.chosen(Console())(running, _notes(settings, address)))
+        showing = asyncio.create_task(
+            screen.chosen(Console(), embedded=options.embedded)(running, _notes(settings, address))
+        )
         stack.callback(showing.cancel)
         if not options.simulate:
             await running.run()
@@ -220,11 +222,9 @@ async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:
     """Start a store and a broker, and point the settings at them."""
     store = await stack.enter_async_context(embedded_store())
     broker = await stack.enter_async_context(embedded_broker())
+    redis = settings.redis.model_copy(update={"url": store})
     return settings.model_copy(
-        update={
-            "redis": settings.redis.model_copy(update={"url": store}),
-            "mqtt": settings.mqtt.model_copy(update={"url": broker}),
-        }
+        update={"redis": redis, "mqtt": settings.mqtt.model_copy(update={"url": broker})}
     )
 
 

@@ -28,6 +28,7 @@ BATCH_EVENTS = 512
 """The most events of one function call: it bounds how long the store serves nobody else."""
 
 _RETRY_S = (0.05, 2.0)
+_RECENT = 20
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -138,10 +139,11 @@ class Daemon:
                     Item(event, delivery, place) for place, event in enumerate(delivery.events)
                 )
         decided = await asyncio.gather(*(self._apply(pool, batch) for pool, batch in items.items()))
+        answers = list(zip(items, items.values(), decided, strict=True))
+        for pool, batch, decisions in answers:
+            self._count(pool, batch, decisions)
         try:
-            for pool, (batch, decisions) in zip(
-                items, zip(items.values(), decided, strict=True), strict=True
-            ):
+            for pool, batch, decisions in answers:
                 self._answer(pool, batch, decisions)
             self._bury(run)
         except FeedUnavailable as error:
@@ -189,26 +191,32 @@ class Daemon:
                 raise Stopping
             delay_s = min(delay_s * 2, _RETRY_S[1])
 
-    def _answer(self, pool: PoolName, batch: Sequence[Item], decisions: Sequence[Decision]) -> None:
-        """Send the replies to each source, the dead letters, and count."""
+    def _count(self, pool: PoolName, batch: Sequence[Item], decisions: Sequence[Decision]) -> None:
+        """Count what the ledger has done, whether the answers go out or not."""
         now = self._days.almanac.clock.now()
+        counts = Counter(
+            (_name(item.event), decision.outcome) for item, decision in zip(batch, decisions, strict=True)
+        )
+        for (name, outcome), count in counts.items():
+            self._metrics.event(pool, name, outcome, count)
+        for item in batch:
+            if (happened_at := item.event.happened_at) is not None:
+                self._metrics.lag((now - happened_at).total_seconds())
+
+    def _answer(self, pool: PoolName, batch: Sequence[Item], decisions: Sequence[Decision]) -> None:
+        """Send the replies to each source, and the dead letters."""
+        time = iso(self._days.almanac.clock.now())
         replies: dict[str, list[Reply]] = defaultdict(list)
-        counts: Counter[tuple[str, Outcome]] = Counter()
         for item, decision in zip(batch, decisions, strict=True):
             event = item.event
-            counts[_name(event), decision.outcome] += 1
-            if (happened_at := event.happened_at) is not None:
-                self._metrics.lag((now - happened_at).total_seconds())
             if decision.outcome is Outcome.DEAD:
                 self._feed.send(DeadLetter(pool, item.delivery.mistake(item.place, decision.reason)))
                 log.warning("event.dead", pool=pool, order_id=event.order_id, reason=decision.reason)
             elif isinstance(event, NewOrder) and decision.verdict is not None:
-                replies[event.source].append(_reply(pool, event, decision, iso(now)))
+                replies[event.source].append(_reply(pool, event, decision, time))
         for source, answers in replies.items():
             self._feed.send(Replies(pool, source, tuple(answers)))
-            self.recent = [*self.recent, *answers][-20:]
-        for (name, outcome), count in counts.items():
-            self._metrics.event(pool, name, outcome, count)
+            self.recent = [*self.recent, *answers][-_RECENT:]
 
     def _bury(self, run: Sequence[Delivery]) -> None:
         """Send what could not even be decoded to the dead letters."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
+import structlog
 from rich.console import Console
 from rich.live import Live
 
@@ -21,6 +22,9 @@ from quota.running import Running, ended
 from quota.verify import Findings
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
 _FRAME_S = 0.25
 _SETTLED_LOOKS = 4
 _LINES_S = 5.0
@@ -29,11 +33,18 @@ Show = Callable[[Running, Sequence[str]], Coroutine[None, None, None]]
 """Shows a running daemon until cancelled; the notes say where its addresses are."""
 
 
-def chosen(console: Console) -> Show:
-    """Choose by what is looking: a person at a terminal, or a file."""
+def chosen(console: Console, *, embedded: bool) -> Show:
+    """Choose by who is looking: a person at a terminal, the reader of a trial's output, a log."""
     if console.is_terminal:
         return lambda running, notes: live(console, running, notes)
-    return lambda running, notes: lines(console, running, notes)
+    if embedded:
+        return lambda running, notes: lines(console, running, notes)
+    return logged
+
+
+async def logged(_: Running, notes: Sequence[str]) -> None:
+    """Log the addresses: the log has the rest."""
+    log.info("daemon.addresses", addresses=list(notes))
 
 
 async def live(console: Console, running: Running, notes: Sequence[str]) -> None:
