@@ -153,6 +153,7 @@ class Daemon:
 
     async def _apply(self, pool: PoolName, batch: Sequence[Item]) -> list[Decision]:
         decisions: list[Decision] = []
+        await self._persist(self._days.notice_midnight, pool)
         for chunk in self._chunks(pool, [item.event for item in batch]):
             if chunk.opens_day:
                 await self._persist(self._days.open_due, pool)

@@ -20,6 +20,9 @@ from quota.money import RATE_ONE, rate_text
 from quota.pool import Opening
 from quota.rulebook import Calendar, daily_quota_fen, schedule
 
+_AHEAD_MS = 1_000
+"""By how much the store's clock may be ahead of ours."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -85,6 +88,13 @@ class Days:
         if snapshot.pool is not None and snapshot.pool.trading_day >= today.isoformat():
             return None
         return today
+
+    async def notice_midnight(self, pool: PoolName) -> None:
+        """Look again where the last look may be of the day before: what comes now may be of the next."""
+        clock = self.almanac.clock
+        latest = clock.at_ms(clock.local_ms() + _AHEAD_MS)
+        if clock.at_ms(self.snapshots[pool].server_ms).date() != latest.date():
+            await self.look(pool)
 
     def any_due(self) -> bool:
         """Whether a day waits to be opened."""

@@ -33,11 +33,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Told:
-    """What the world was last told of a pool, and when on our loop's clock."""
+    """What the world was last told of a pool, and when on our loop's clock.
+
+    ``change`` is the last one whose alert the broker confirmed, ``confirming`` waits for the next.
+    """
 
     report: StatusReport | None = None
     at: float = 0.0
     change: str = ""
+    confirming: asyncio.Task[None] | None = None
 
 
 @dataclass(slots=True)
@@ -93,7 +97,8 @@ class Watch:
         )
         with suppress(FeedUnavailable):
             self._tell_status(pool, told, report_of(pool, snapshot, clock))
-            if snapshot.last_change != (told.change or snapshot.published):
+            confirmed = told.confirming is None or told.confirming.done()
+            if confirmed and snapshot.last_change != (told.change or snapshot.published):
                 await self._tell_changes(pool, told, told.change or snapshot.published)
 
     def _tell_status(self, pool: PoolName, told: _Told, report: StatusReport) -> None:
@@ -108,15 +113,22 @@ class Watch:
         self._told[pool].report, self._told[pool].at = report, now
 
     async def _tell_changes(self, pool: PoolName, told: _Told, after: str) -> None:
-        """Publish the changes after an id; the next tick has the store remember how far we are."""
+        """Publish the changes after an id; a later tick has the store remember how far we are.
+
+        A broker that hangs confirms nothing: that must not keep us from looking.
+        """
         changes = await self.ledger.changes(pool, after)
         for change in changes:
             log.info("pool.changed", pool=pool, **facts(change))
             if change.kind in {"status", "level"}:
                 self.feed.send(alert_of(pool, change, self.days.almanac.clock))
-        await self.feed.flush()
         if changes:
-            told.change = changes[-1].id
+            told.confirming = asyncio.create_task(self._confirm(told, changes[-1].id))
+
+    async def _confirm(self, told: _Told, change: str) -> None:
+        with suppress(FeedUnavailable):
+            await self.feed.flush()
+            told.change = change
 
     def _mark_if_due(self) -> None:
         """Where a day waits for the leftovers of the one before, ask the broker to say when they are in."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
+from quota.ledger import RedisLedger
+from quota.library import Library
+from tests.agreement.state import linked
 from tests.servers import Mosquitto, Store
 
 
@@ -35,3 +39,18 @@ def store(request: pytest.FixtureRequest, _stores: dict[str, Store]) -> Store:
         server.start()
     server.clean()
     return server
+
+
+@pytest.fixture
+async def client(store: Store) -> AsyncIterator[Redis]:
+    """A client of a real store."""
+    async with linked(store) as link:
+        yield link
+
+
+@pytest.fixture
+async def ledger(client: Redis) -> RedisLedger:
+    """A ledger whose library is loaded."""
+    functions = Library(client)
+    await functions.load()
+    return RedisLedger(functions)

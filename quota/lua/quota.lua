@@ -55,9 +55,7 @@ local function bind_globals()
   pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 end
 
-local function whole(number)
-  return format('%d', number)
-end
+local function whole(number) return format('%d', number) end
 
 local function words(text)
   local list = {}
@@ -338,9 +336,7 @@ local function verdict_of(pool, o)
   return 'accepted'
 end
 
-local function has_bit(bits, bit)
-  return bits % (2 * bit) >= bit
-end
+local function has_bit(bits, bit) return bits % (2 * bit) >= bit end
 
 -- Notes what should not be, each kind once per order. Returns the fresh kinds, or nil.
 local function note_violations(o)
@@ -440,9 +436,7 @@ local function put_records(key, ids, records, packed)
   end
 end
 
-local function pack_exec(exec)
-  return pack(unpack(exec, 1, 5))
-end
+local function pack_exec(exec) return pack(unpack(exec, 1, 5)) end
 
 -- What the hash should say: the frame and its fields if it changed, the sums, the counts.
 local function pool_fields(batch)
@@ -465,10 +459,19 @@ local function pool_fields(batch)
   return out
 end
 
+-- Functions run with their caller's rights, and a right that is missing shows at the command that
+-- needs it: too late, with the first entry written. So the rights are asked for before.
+local function demand_rights(keys)
+  local may = redis.acl_check_cmd
+  if may('HSET', keys[1], 'f', 'v') and may('HSET', keys[2], 'f', 'v') then return end
+  error({err = 'NOPERM this user may not run HSET on the keys of the pool'})
+end
+
 -- Writes a batch: first what can fail, then the rest, then the pool.
 local function commit(batch)
   local call, keys = redis.call, batch.keys
   if batch.pool.seq == batch.seq and batch.pool.frame == batch.stored then return end
+  demand_rights(keys)
   if #batch.changes > 0 then call('XLEN', keys[5]) end
   local out = pool_fields(batch)
   for _, entry in ipairs(batch.journal) do call('XADD', keys[6], unpack(entry)) end
@@ -588,13 +591,9 @@ end
 
 -- Functions. -----------------------------------------------------------------------------------
 
-local function invalid(message)
-  return redis.error_reply('QUOTAINVALID ' .. message)
-end
+local function invalid(message) return redis.error_reply('QUOTAINVALID ' .. message) end
 
-local function checked_id(text)
-  return #text <= 64 and find(text, '^[%w._:-]+$')
-end
+local function checked_id(text) return #text <= 64 and find(text, '^[%w._:-]+$') end
 
 local ID_RULE = ': must be 1 to 64 characters of A-Z a-z 0-9 . _ : -'
 
@@ -629,6 +628,7 @@ local function reserve_plainly(keys, pool, now, order_id, milli, units, text)
   if balance <= 0 or open > BOUND or used >= frame.reaches or used <= frame.leaves then return nil end
   local call = redis.call
   if call('HEXISTS', keys[2], order_id) == 1 then return nil end
+  demand_rights(keys)
   local seq, left = pool.seq + 1, whole(balance)
   local numbered = whole(seq)
   call('XADD', keys[6], numbered .. '-0', 'event', text, 'verdict', 'accepted', 'balance_fen', left, 'status', 'open',

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 from quota.decision import PoolName
 from quota.ledger import keys
 from quota.money import BOUND
-from tests.agreement.twin import contents
+from tests.agreement.state import command, contents
 
 GOOD = ("gw1-1", "buy", "1.00", "1", "gw1")
 _NUMBERS = ("0", "01", "-1", "+1", "1e3", "0x1", "nan", "inf", "1,5", " 1", "1 ")
@@ -41,7 +41,7 @@ async def refuses_malformed(client: Redis) -> None:
 
 async def _answer(client: Redis, names: tuple[str, ...], arguments: tuple[str, ...]) -> str:
     try:
-        reply = await client.execute_command("FCALL", "quota_reserve", len(names), *names, *arguments)  # type: ignore[no-untyped-call]
+        reply = await command(client, "FCALL", "quota_reserve", len(names), *names, *arguments)
     except ResponseError as refusal:
         return str(refusal)
     return repr(reply)

@@ -23,7 +23,8 @@ from quota.ledger import Act
 from quota.money import fen_to_yuan, yuan_to_fen
 from quota.pool import Opening
 from quota.rules import ANOTHER_DAY, NO_DAY
-from tests.agreement.twin import DAY, PLACES, Solo, schedule_of
+from tests.agreement.state import DAY, PLACES, schedule_of
+from tests.agreement.twin import Solo
 
 CASES = Path(__file__).parent / "cases"
 _PHASES = ("closed", "opening", "continuous", "break", "continuous", "closing", "closed")

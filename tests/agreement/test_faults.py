@@ -23,8 +23,9 @@ from quota.errors import QuotaError
 from quota.library import Library
 from quota.pool import Opening
 from tests.agreement.malformed import refuses_malformed
+from tests.agreement.state import DAY, linked, schedule_of, server_ms
 from tests.agreement.tables import all_tables, run
-from tests.agreement.twin import DAY, Twin, schedule_of, server_ms
+from tests.agreement.twin import Twin
 from tests.agreement.walk import walk
 from tests.agreement.wide import widen
 from tests.servers import Store
@@ -95,7 +96,7 @@ async def _opened(client: Redis) -> None:
 
 @one_store
 async def test_the_probe_passes_without_a_fault(store: Store) -> None:
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         await Library(client).load()
         await probe(client)
 
@@ -103,7 +104,7 @@ async def test_the_probe_passes_without_a_fault(store: Store) -> None:
 @one_store
 @pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.name)
 async def test_the_fault_is_caught(store: Store, fault: Fault) -> None:
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         await client.function_load(faulty(fault), replace=True)
         with pytest.raises(CAUGHT):
             await probe(client)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
-
 from quota.decision import PoolName, Side, Status, Verdict
 from quota.events import Event, Fill, NewOrder
 from quota.money import price_text, yuan_to_fen
 from quota.pool import Opening, Pool
-from tests.agreement.twin import DAY, Twin, fresh_twin, schedule_of
+from tests.agreement.state import DAY, linked, schedule_of
+from tests.agreement.twin import Twin, fresh_twin
 from tests.servers import Store
 
 BN = 1_000_000_000
@@ -28,7 +27,7 @@ async def traded(
     store: Store, limit_yuan: int, *events: Event, name: PoolName = PoolName.NB_SH, rate: str = "1.00000"
 ) -> Pool:
     """Trade in continuous trading, on model and store, and return the pool."""
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         twin: Twin = await fresh_twin(client, name)
         opening = Opening(
             trading_day=DAY,

@@ -30,7 +30,8 @@ from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.ledger import Act
 from quota.library import Library
 from quota.pool import Opening
-from tests.agreement.twin import PLACES, Twin, fresh_twin, schedule_of, server_ms
+from tests.agreement.state import PLACES, linked, schedule_of, server_ms
+from tests.agreement.twin import Twin, fresh_twin
 from tests.agreement.walk import walk
 from tests.servers import Store
 
@@ -200,11 +201,11 @@ async def emptied(client: Redis) -> None:
 def explore(store: Store, chosen: settings) -> None:
     """Run the machine against a store; raises AssertionError where the two disagree."""
     with asyncio.Runner() as runner:
-        client = Redis.from_url(store.url)
+        client = linked(store)
         try:
             runner.run(Library(client).load())
             now_ms = runner.run(server_ms(client))
-            run_state_machine_as_test(lambda: Machine(runner, client, now_ms), settings=chosen)  # type: ignore[arg-type]
+            run_state_machine_as_test(lambda: Machine(runner, client, now_ms), settings=chosen)  # type: ignore[arg-type] # a factory serves as a type
         finally:
             runner.run(client.aclose())
 
@@ -214,6 +215,6 @@ def test_model_and_store_agree_whatever_happens(store: Store) -> None:
 
 
 async def test_model_and_store_agree_on_long_walks(store: Store) -> None:
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         for seed in range(WALKS):
             await walk(await fresh_twin(client), random.Random(seed), steps=40)

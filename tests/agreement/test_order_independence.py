@@ -7,13 +7,13 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from redis.asyncio import Redis
 
 from quota.decision import Side
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.ledger import Act
 from quota.pool import Opening
-from tests.agreement.twin import DAY, Solo, fresh_twin, schedule_of
+from tests.agreement.state import DAY, linked, schedule_of
+from tests.agreement.twin import Solo, fresh_twin
 from tests.servers import Store
 
 NOW_MS = 1_795_406_400_000
@@ -94,7 +94,7 @@ async def test_any_order_of_the_same_facts_ends_the_same(
 async def test_it_holds_in_the_store_too(store: Store, seed: int) -> None:
     rng = Random(seed)
     events = [event for number in range(6) for event in story(rng, number)]
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         ends = {
             await sums_of(await fresh_twin(client), told, halted=False)
             for told in (events, events[::-1], shuffled(events, rng), shuffled(events, rng))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from redis.asyncio import Redis
 
+from tests.agreement.state import linked
 from tests.agreement.tables import Table, all_tables, run
 from tests.agreement.twin import Solo, fresh_twin
 from tests.servers import Store
@@ -21,5 +21,5 @@ async def test_the_model_does_what_the_table_says(table: Table) -> None:
 
 @each_table
 async def test_the_store_does_what_the_table_says(table: Table, store: Store) -> None:
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         await run(table, await fresh_twin(client))

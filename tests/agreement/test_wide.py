@@ -6,8 +6,8 @@ import os
 from random import Random
 
 import pytest
-from redis.asyncio import Redis
 
+from tests.agreement.state import linked
 from tests.agreement.twin import fresh_twin
 from tests.agreement.wide import widen
 from tests.servers import Store
@@ -19,5 +19,5 @@ pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_model_and_store_count_the_same_fen(store: Store, seed: int) -> None:
-    async with Redis.from_url(store.url) as client:
+    async with linked(store) as client:
         await widen(await fresh_twin(client), Random(seed), days=DAYS)

@@ -1,80 +1,28 @@
 """One pool twice: in the model and in a store. Every call goes to both, and must do the same.
 
-What is compared after each call is the whole state: every field of the pool's hash, every order,
-every execution, the journal and the changes. Times and stream ids are the store's own.
+What is compared after each step is the whole state, as state.py reads it.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from quota import library, rules
+from quota import rules
 from quota.day import judged
 from quota.decision import Decision, Outcome, PoolName, Side, Verdict
 from quota.errors import ConfigError
 from quota.events import Event, NewOrder
-from quota.journal import Entry
-from quota.ledger import Act, RedisLedger, change_of, keys, order_of, pool_of
+from quota.ledger import Act, RedisLedger, keys
 from quota.library import Library
 from quota.memory import MemoryLedger
-from quota.pool import Change, Execution, Opening, Order, Pool
+from quota.pool import Opening, Order, Pool
 from quota.rules import checked_verdict
-
-DAY = "2026-11-23"
-HOUR_MS = 3_600_000
-PLACES = ("before", "opening", "morning", "break", "afternoon", "closing", "after")
-"""Where in a day the clock can stand: each is a phase, two of them are ``continuous``."""
-
-_SEGMENTS = ("opening", "continuous", "break", "continuous", "closing", "closed")
-_PRIVATE = {"frame", "published", "last_change"}
-_SIDES = (None, *Side)
-
-
-def schedule_of(place: str, now_ms: int) -> str:
-    """Write a day's schedule in which now is an hour into ``place`` and an hour from the next."""
-    stands = PLACES.index(place)
-    return " ".join(
-        f"{now_ms + (2 * (segment - stands) + 1) * HOUR_MS} {phase}"
-        for segment, phase in enumerate(_SEGMENTS)
-    )
-
-
-def frame_names() -> list[str]:
-    """Read from the library which fields its frame holds, in order."""
-    match = re.search(r"local FRAME = \{(.*?)\}", library.SOURCE, re.DOTALL)
-    return re.findall(r"'(\w+)'", match[1]) if match else []
-
-
-def fields_of(pool: Pool) -> dict[str, str]:
-    """Write a pool as its hash must read, field by field."""
-    flags = ("began", "exhausted", "suspended", "resumes_in_opening")
-    counts = ("limit_fen", "balance_fen", "open_buy_fen", "filled_buy_fen", "filled_sell_fen", "seq", "level")
-    texts = ("trading_day", "rate", "schedule", "admission", "phase", "status", "halted", "origin")
-    fields = {name: str(int(getattr(pool, name))) for name in flags + counts}
-    fields |= {name: str(getattr(pool, name)) for name in texts}
-    fields |= {"levels": " ".join(map(str, pool.levels)), "kept": " ".join(pool.kept)}
-    decided = {(Side.BUY, Verdict.ACCEPTED): 0} | pool.decided
-    fields |= {f"decided_{side}_{verdict}": str(count) for (side, verdict), count in decided.items()}
-    return fields | {f"violated_{kind}": str(count) for kind, count in pool.violated.items()}
-
-
-class State(msgspec.Struct):
-    """Everything that is kept of a pool, with the store's own times and ids left out."""
-
-    fields: dict[str, str]
-    pool: Pool | None
-    orders: dict[str, Any]
-    executions: dict[str, Execution]
-    changes: list[Change]
-    journal: list[Entry]
-    days: list[str]
+from tests.agreement.state import State, command, contents, ours_of, schedule_of, server_ms, theirs_of
 
 
 class Solo:
@@ -172,7 +120,7 @@ class Twin(Solo):
         ours = await super().reserve(order)
         args = (order.order_id, order.side, order.price, str(order.quantity), order.source or "-")
         try:
-            theirs = await self._fcall("FCALL", "quota_reserve", 6, *keys(self.name), *args)
+            theirs = await command(self.client, "FCALL", "quota_reserve", 6, *keys(self.name), *args)
         except ResponseError as error:
             theirs = str(error).partition(" ")[0]
         assert theirs == ("QUOTAINVALID" if ours.outcome is Outcome.DEAD else reserved(ours))
@@ -182,7 +130,7 @@ class Twin(Solo):
         """Ask what an order would get; the store must stay as it is."""
         ours = await super().check(side)
         before = await contents(self.client)
-        theirs = await self._fcall("FCALL_RO", "quota_check", 1, keys(self.name)[0], side)
+        theirs = await command(self.client, "FCALL_RO", "quota_check", 1, keys(self.name)[0], side)
         pool = self.pool and judged(self.pool, self.now_ms)
         balance, seq = (pool.balance_fen, pool.seq) if pool else (None, None)
         words = (pool.status, pool.phase) if pool else ("closed", "closed")
@@ -209,67 +157,14 @@ class Twin(Solo):
             assert again.published == theirs.last_change
         return ours
 
-    async def _fcall(self, *words: str | int) -> Any:  # noqa: ANN401 - as the function replies
-        return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
-
     # Whether both are the same.
 
     async def agree(self) -> None:
         """Compare the whole state of the two."""
-        ours, theirs = self._ours(), await self._theirs()
+        ours = ours_of(self.model.books[self.name])
+        theirs = await theirs_of(self.client, self.name)
         for part in State.__struct_fields__:
             assert getattr(theirs, part) == getattr(ours, part), part
-
-    def _ours(self) -> State:
-        book = self.model.books[self.name]
-        return State(
-            fields=fields_of(book.pool) if book.pool else {},
-            pool=book.pool,
-            orders=dict(book.orders),
-            executions=dict(book.executions),
-            changes=[replace(change, id="", time_ms=0) for change in book.changes],
-            journal=[replace(entry, time_ms=0) for entry in book.journal],
-            days=sorted(book.pool.kept) if book.pool else [],
-        )
-
-    async def _theirs(self) -> State:
-        pool, orders, execs, changes, journal = keys(self.name)[:3] + keys(self.name)[4:]
-        async with self.client.pipeline(transaction=False) as pipe:
-            for name in (pool, orders, execs):
-                pipe.execute_command("HGETALL", name)
-            for name in (changes, journal):
-                pipe.execute_command("XRANGE", name, "-", "+")
-            pipe.execute_command("KEYS", f"quota:{{{self.name}}}:*")
-            raw: Any = await pipe.execute()
-        fields = _texts(raw[0])
-        self._check_frame(fields, raw[3])
-        return State(
-            fields={name: text for name, text in fields.items() if name not in _PRIVATE},
-            pool=pool_of(fields),
-            orders={name.decode(): order_of(record) for name, record in raw[1].items()},
-            executions={name.decode(): execution_of(record) for name, record in raw[2].items()},
-            changes=[replace(change_of("", entry), time_ms=0) for _, entry in raw[3]],
-            journal=[replace(Entry.read(key.decode(), _texts(entry)), time_ms=0) for key, entry in raw[4]],
-            days=sorted({name.decode().split(":")[3] for name in raw[5] if name.count(b":") == 3}),
-        )
-
-    @staticmethod
-    def _check_frame(fields: Mapping[str, str], changes: Sequence[Any]) -> None:
-        """See that the frame says what the fields say, and that the last change is known by its id."""
-        if not fields:
-            return
-        assert changes
-        assert fields["last_change"] == changes[-1][0].decode()
-        if "frame" in fields:
-            assert fields["frame"].split("\n") == [fields.get(name) for name in frame_names()]
-
-
-def execution_of(record: bytes) -> Execution:
-    """Read an execution's record: five MessagePack values, one after the other."""
-    order_id, side, price, quantity, busted = msgspec.msgpack.decode(b"\x95" + record)
-    known = _SIDES[side]
-    assert known is not None
-    return Execution(order_id, known, price, quantity, bool(busted))
 
 
 def reserved(decision: Decision) -> list[object]:
@@ -287,34 +182,8 @@ async def fresh_twin(client: Redis, name: PoolName = PoolName.NB_SH) -> Twin:
     return Twin(client, await server_ms(client), name)
 
 
-async def server_ms(client: Redis) -> int:
-    """Read the store's clock."""
-    seconds, micros = await client.time()
-    return int(seconds) * 1000 + int(micros) // 1000
-
-
-async def contents(client: Redis) -> dict[bytes, Any]:
-    """Take a copy of every key. DUMP would do, but a hash that rehashes dumps in another order."""
-    names: Any = sorted(await client.keys("*"))
-    return {name: await _content(client, name) for name in names}
-
-
-async def _content(client: Redis, name: bytes) -> Any:  # noqa: ANN401 - whatever it holds
-    match await client.type(name):
-        case b"hash":
-            return await client.hgetall(name)
-        case b"stream":
-            return await client.xrange(name)
-        case _:
-            return await client.dump(name)
-
-
 async def _said(call: Awaitable[object]) -> object:
     try:
         return await call
     except ConfigError as refusal:
         return str(refusal)
-
-
-def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): text.decode() for name, text in fields.items()}

@@ -11,7 +11,8 @@ from quota.decision import Admission, PoolName, Side
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.ledger import Act
 from quota.pool import Opening
-from tests.agreement.twin import PLACES, Twin, schedule_of
+from tests.agreement.state import PLACES, schedule_of
+from tests.agreement.twin import Twin
 
 DAYS = ("2026-11-20", "2026-11-23", "2026-11-24", "2026-11-25")
 ORDERS = "abcdefghijkl"

@@ -17,7 +17,8 @@ from quota.events import Bust, Cancelled, Event, Fill, NewOrder
 from quota.ledger import Act
 from quota.money import BOUND, price_text, rate_e5, rate_text
 from quota.pool import Opening, Pool
-from tests.agreement.twin import DAY, Solo, Twin, schedule_of
+from tests.agreement.state import DAY, schedule_of
+from tests.agreement.twin import Solo, Twin
 
 RATES = (100_000, 91_250, 99_999, 100_001, 999_999, 1, 7, 123_457, 900_001)
 TOP_MILLI = 9_999_999_999_999_999
