@@ -86,7 +86,7 @@ def new_client(settings: MqttSettings) -> aiomqtt.Client:
 
     The loop must run. paho is to hold no publication back: we keep the order ourselves.
     """
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho leaves it untyped
     properties.SessionExpiryInterval = settings.session_expiry_s
     properties.ReceiveMaximum = settings.window
     return aiomqtt.Client(

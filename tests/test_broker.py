@@ -26,9 +26,9 @@ def password_file(tmp_path: Path) -> Path:
 
 async def test_wrong_password_and_right_one(tmp_path: Path, password_file: Path) -> None:
     with Mosquitto(tmp_path, (f"password_file {password_file}",), anonymous=False) as broker:
-        async with feed_at(broker.port, username="quotad", password="secret") as feed:  # noqa: S106
+        async with feed_at(broker.port, username="quotad", password="secret") as feed:  # noqa: S106 - a test's
             assert feed.connected
-        async with MqttFeed(settings(broker.port, username="quotad", password="guess")) as feed:  # noqa: S106
+        async with MqttFeed(settings(broker.port, username="quotad", password="guess")) as feed:  # noqa: S106 - a test's
             await until(lambda: "not authorised" in broker.log.read_text())
             assert not feed.connected
 
@@ -88,4 +88,4 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
     for file in ("missing.pem", "empty.pem"):
         with pytest.raises(ConfigError, match=file):
             client_tls(str(tmp_path / file), None, None)
-    assert "secret" not in repr(settings(1, password="secret"))  # noqa: S106
+    assert "secret" not in repr(settings(1, password="secret"))  # noqa: S106 - a test's

@@ -52,7 +52,7 @@ def _port(url: str) -> int:
 
 def _client(port: int, name: str, *, keep: bool = False, will: aiomqtt.Will | None = None) -> aiomqtt.Client:
     """An MQTT 5 client like the daemon's: kept sessions acknowledge by hand."""
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho leaves it untyped
     properties.SessionExpiryInterval = 3600 if keep else 0
     properties.ReceiveMaximum = 100
     client = aiomqtt.Client(
@@ -251,7 +251,7 @@ async def test_a_server_that_never_answers_is_ended(monkeypatch: pytest.MonkeyPa
     spawn = embedded._spawn
 
     def spawning(*arguments: object) -> object:
-        process = spawn(*arguments)  # type: ignore[arg-type]
+        process = spawn(*arguments)  # type: ignore[arg-type] # passes on whatever it is given
         started.append(process.pid)
         return process
 

@@ -82,7 +82,10 @@ async def test_ready_without_reasons_is_ready(site: Site) -> None:
 async def test_not_ready_says_why(site: Site) -> None:
     site.reasons = ["the broker is not reached", "NB-SH: no trading day is open"]
     status, _, body = await get(site.address, "/-/ready")
-    assert (status, msgspec.json.decode(body)) == (503, {"ready": False, "reasons": site.reasons, "warnings": []})
+    assert (status, msgspec.json.decode(body)) == (
+        503,
+        {"ready": False, "reasons": site.reasons, "warnings": []},
+    )
 
 
 async def test_pools_are_an_array_of_status_reports(site: Site) -> None:
@@ -127,7 +130,7 @@ async def test_an_unknown_page_is_not_found(site: Site) -> None:
 async def test_a_page_that_fails_is_the_servers_error_and_logged(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    site.reports = [object()]  # type: ignore[list-item]
+    site.reports = [object()]  # type: ignore[list-item] # no report: the page must fail
     assert (await get(site.address, "/api/pools"))[0] == 500
     assert "Exception in ASGI application" in caplog.text
 

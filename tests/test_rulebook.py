@@ -276,4 +276,4 @@ def test_what_is_assumed_stands_in_one_table() -> None:
     assert ASSUMED.southbound_opening_resumes is False
     assert ASSUMED.northbound_half_day_closes == time(15)
     with pytest.raises(AttributeError):
-        ASSUMED.northbound_opens = time(9)  # type: ignore[misc]
+        ASSUMED.northbound_opens = time(9)  # type: ignore[misc] # frozen: it must raise

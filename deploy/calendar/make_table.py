@@ -116,7 +116,7 @@ def make_table(markets: Markets) -> str:
 
 def disagreements(markets: Markets, notice: dict[str, Any]) -> list[str]:
     """The weekdays on which we derive something else than the exchanges announced."""
-    weekdays = (day for day in span(notice["from"], notice["to"]) if day.weekday() < 5)  # noqa: PLR2004
+    weekdays = (day for day in span(notice["from"], notice["to"]) if day.weekday() < 5)  # noqa: PLR2004 - 5 is Saturday
     return [
         f"{day}: not as announced ({notice['what']}, {notice['source']})"
         for day in weekdays
