@@ -19,7 +19,7 @@ import msgspec
 from quota.decision import PoolName
 from quota.events import Event, ExecutionEvent, OrderEvent, checked_id
 from quota.feed import Alert, DeadLetter, Message, Mistake, RateNotice, Replies, StatusReport
-from quota.money import BOUND, rate_e5
+from quota.money import BOUND, rate_e5, rate_text
 
 ARRAY_MAX: Final = 1_000
 """How many events an array may hold."""
@@ -118,7 +118,7 @@ def _decode_poolless(topic: str, parts: list[str], payload: bytes) -> Decoded:
 def _decode_rate(topic: str, payload: bytes) -> Decoded:
     try:
         notice: RateNotice = _RATE.decode(_utf8(payload))
-        rate_e5(notice.rate)
+        notice = RateNotice(notice.trading_day, rate_text(rate_e5(notice.rate)))
         _check_date(notice.trading_day)
     except (ValueError, RecursionError) as error:
         return Decoded(mistakes=(Mistake(_reason(error, payload), topic, payload),))

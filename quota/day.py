@@ -6,6 +6,7 @@ from when. ``lua/quota.lua`` says the same under the same names.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ from quota.decision import Phase, Status
 from quota.events import MARKET_TZ
 from quota.money import BOUND
 from quota.pool import Change, Opening, Pool
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 OPENED_LATE = "opened late: usage until now is unknown"
 
@@ -145,6 +148,13 @@ def acted(pool: Pool, now_ms: int) -> Pool:
 def rated(pool: Pool, rate: str, now_ms: int) -> Pool:
     """Set the day's rate. The caller has seen that no event has come yet."""
     return judged(replace(pool, rate=rate), now_ms)
+
+
+def reason_refused(reason: str) -> str | None:
+    """Tell why a reason may not be given; None if it may. It stands in the pool's frame as one line."""
+    if not reason or _CONTROL.search(reason):
+        return "reason: must be some text without control characters"
+    return None
 
 
 def limit_refused(pool: Pool, limit_fen: int) -> str | None:

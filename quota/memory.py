@@ -109,6 +109,8 @@ class MemoryLedger:
         book, now_ms = self.books[pool], self._now_ms()
         if book.pool is None:
             raise ConfigError(f"{pool}: {rules.NO_DAY}")
+        if (refused := day.reason_refused(act.reason)) is not None:
+            raise ConfigError(f"{pool}: {refused}")
         was = day.judged(book.pool, now_ms)
         after = _acted(pool, was, act, now_ms)
         self._become(book, was, now_ms, "clock")

@@ -144,6 +144,9 @@ local function operate(keys, args)
   local act, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
   local pool = batch.pool
   if not pool then return {'refused', NO_DAY} end
+  if act.reason == '' or string.find(act.reason, '%c') then
+    return {'refused', 'reason: must be some text without control characters'}
+  end
   judge_clock(batch)
   local was = pool.frame
   local refused = ACTS[act.act](pool, act)
