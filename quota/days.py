@@ -15,6 +15,7 @@ import structlog
 from quota.clock import MarketClock
 from quota.config import Market
 from quota.decision import PoolName
+from quota.errors import ConfigError
 from quota.ledger import Ledger, Snapshot
 from quota.money import RATE_ONE, rate_text
 from quota.pool import Opening
@@ -107,6 +108,9 @@ class Days:
         """
         for pool in self.pools:
             snapshot = await self.look(pool)
+            if snapshot.pool is not None and snapshot.pool.origin == "real" and not self.almanac.clock.real:
+                opened = f"the real clock opened {snapshot.pool.trading_day} in this store"
+                raise ConfigError(f"{pool}: {opened}: it refuses --at")
             today = self.almanac.clock.at_ms(snapshot.server_ms).date()
             if self.almanac.trades(pool, today) and (self.due(pool) is None or snapshot.pool is None):
                 await self._open(pool, today)
@@ -124,9 +128,16 @@ class Days:
 
     async def rate(self, trading_day: str, rate: str) -> bool:
         """Take the day's rate in; False where a pool refused it, because its events have begun."""
-        self.almanac.rates[trading_day] = rate
+        self._remember(trading_day, rate)
         outcomes = [
             await self._ledger.set_rate(pool, trading_day, rate) for pool in self.pools if not pool.northbound
         ]
         log.info("rate.heard", trading_day=trading_day, rate=rate, outcomes=outcomes)
         return "refused" not in outcomes
+
+    def _remember(self, trading_day: str, rate: str) -> None:
+        """Keep a rate for a day that is still to open, and none of days that are over."""
+        rates, today = self.almanac.rates, self.almanac.clock.today().isoformat()
+        rates[trading_day] = rate
+        for day in [day for day in rates if day < today]:
+            del rates[day]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import date, datetime, time
-from typing import Any, Protocol
+from typing import Any, Protocol, assert_never
 
 import msgspec
 
 from quota.decision import Decision, PoolName, Side, Status, Verdict, Violation
 from quota.errors import ConfigError, LedgerCorrupt
-from quota.events import MARKET_TZ, Event, NewOrder
+from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.journal import Entry, line
 from quota.library import Library
 from quota.pool import Change, Opening, Order, Pool
@@ -97,14 +97,28 @@ def packed(events: Sequence[Event]) -> bytes:
 
 
 def _row(event: Event) -> tuple[str, str, str, int, int, str, str, str]:
+    order_id, date, text = event.order_id, _market_date(event), line(event)
+    match event:
+        case NewOrder():
+            return "new", order_id, event.side, event.price_milli, event.quantity, "", date, text
+        case Fill():
+            return "fill", order_id, event.side, event.price_milli, event.quantity, event.exec_id, date, text
+        case Bust():
+            return "bust", order_id, event.side, event.price_milli, event.quantity, event.exec_id, date, text
+        case Cancelled():
+            return "cancelled", order_id, "", 0, 0, "", date, text
+        case Rejected():
+            return "rejected", order_id, "", 0, 0, "", date, text
+        case _:
+            assert_never(event)
+
+
+def _market_date(event: Event) -> str:
+    """Write the event's date in UTC+8; what is written in that offset says it already."""
+    if event.time.endswith("+08:00"):
+        return event.time[:10]
     day = event.market_date
-    date = day.isoformat() if day else ""
-    name = type(event).__struct_config__.tag
-    if isinstance(event, NewOrder):
-        return "new", event.order_id, event.side, event.price_milli, event.quantity, "", date, line(event)
-    price = getattr(event, "price_milli", 0)
-    quantity, exec_id = getattr(event, "quantity", 0), getattr(event, "exec_id", "")
-    return str(name), event.order_id, getattr(event, "side", ""), price, quantity, exec_id, date, line(event)
+    return day.isoformat() if day else ""
 
 
 def pool_of(fields: Mapping[str, str]) -> Pool | None:

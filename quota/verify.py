@@ -129,10 +129,19 @@ class Findings:
 
 
 async def verify(record: Record, name: PoolName) -> Findings:
-    """Compare a pool's journal with its records; raises LedgerUnavailable or LedgerCorrupt."""
-    stored = await record.read(name)
-    if stored is None:
-        return Findings(name, None, 0, 0, ())
+    """Compare a pool's journal with its records; begins again where a day opens meanwhile.
+
+    Raises LedgerUnavailable or LedgerCorrupt.
+    """
+    while (stored := await record.read(name)) is not None:
+        findings = await _verified(record, name, stored)
+        now = await record.read(name)
+        if now is not None and now.trading_day == stored.trading_day:
+            return findings
+    return Findings(name, None, 0, 0, ())
+
+
+async def _verified(record: Record, name: PoolName, stored: Pool) -> Findings:
     fold = Fold(replace(_empty(stored), limit_fen=await _opening_limit(record, name, stored)))
     differences: list[str] = []
     async for entry in record.journal(name, stored.seq):
