@@ -7,7 +7,6 @@ pipeline takes longer and would flatter us.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from time import perf_counter
 from typing import Any
@@ -16,41 +15,44 @@ import msgspec
 import redis.asyncio
 
 from bench.market import session
-from bench.rows import Bar, Row, compared
+from bench.rows import Bar, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import Decision, PoolName
 from quota.events import Event
-from quota.ledger import RedisLedger, keys, packed
+from quota.ledger import keys, packed
 
 POOL = PoolName.NB_SH
 SIZE = 256
-Leg = Callable[[Sequence[Event]], Awaitable[Sequence[Decision]]]
+Apply = Callable[[Sequence[Event]], Awaitable[Sequence[Decision]]]
 
 
 async def measure(store: Store, *, quick: bool) -> list[Row]:
     """Measure events per second."""
-    batches, rounds = (4, 2) if quick else (60, 9)
+    batches, rounds = (4, 2) if quick else (8, 41)
     async with ledger_of(store) as ledger:
         await opened(store, ledger, POOL)
         singles = Singles(store.port)
-        legs: dict[str, Leg] = {"batches": lambda events: ledger.apply(POOL, events), "singles": singles.apply}
-        figures: dict[str, list[float]] = {name: [] for name in legs}
-        for number in range(rounds):
-            for name in list(legs)[:: -1 if number % 2 else 1]:
-                figures[name].append(await _per_second(legs[name], batches))
+        figures = await in_turns(
+            rounds,
+            {
+                "batches": lambda: _per_second(lambda events: ledger.apply(POOL, events), batches),
+                "singles": lambda: _per_second(singles.apply, batches),
+            },
+        )
         await singles.close()
     words = ("events applied in batches of 256, journal on", "/s", "/s single FCALLs, pipelined 256")
     return [compared(words, figures["batches"], figures["singles"], Bar(3.5, at_most=False))]
 
 
-async def _per_second(leg: Leg, batches: int) -> float:
+async def _per_second(apply: Apply, batches: int) -> float:
     events = session(batches * SIZE)
     applied = 0
     started = perf_counter()
     for start in range(0, len(events), SIZE):
-        decisions = await leg(events[start : start + SIZE])
+        decisions = await apply(events[start : start + SIZE])
         applied += sum(decision.seq is not None for decision in decisions)
-    assert applied == len(events), applied  # noqa: S101 - or we measured refusals
+    if applied != len(events):
+        raise AssertionError(f"{applied} events of {len(events)} were applied")
     return applied / (perf_counter() - started)
 
 
@@ -72,4 +74,3 @@ class Singles:
     async def close(self) -> None:
         """Close the connection."""
         await self._connection.disconnect()
-        await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
 from itertools import count
 
 import msgspec
@@ -12,13 +13,19 @@ from bench.stores import DAY
 from quota.decision import PoolName, Side
 from quota.events import Cancelled, Event, Fill, NewOrder
 
-GATEWAYS = ("gw1", "gw2", "gw3", "gw4")
+_OPENS = datetime.fromisoformat(f"{DAY}T09:31:00.000+08:00")
 _numbers = count()
 
 
 def fresh_ids(number: int) -> list[str]:
     """Make ids of 16 characters that nobody has used."""
     return [f"gw{n % 4 + 1}-{n:012d}" for n in (next(_numbers) for _ in range(number))]
+
+
+def _time(order_id: str, later_ms: int) -> str:
+    """When it happened: hardly any two events of a day have one moment in common."""
+    at = _OPENS + timedelta(milliseconds=3 * int(order_id[-12:]) % 12_000_000 + later_ms)
+    return at.isoformat(timespec="milliseconds")
 
 
 def new(order_id: str) -> NewOrder:
@@ -29,7 +36,7 @@ def new(order_id: str) -> NewOrder:
         price="10.25",
         quantity=200,
         source=order_id[:3],
-        time=f"{DAY}T09:31:00.123+08:00",
+        time=_time(order_id, 0),
     )
 
 
@@ -43,13 +50,13 @@ def fill(order_id: str, exec_id: str, quantity: int = 100) -> Fill:
         price="10.24",
         quantity=quantity,
         source=order_id[:3],
-        time=f"{DAY}T09:31:00.456+08:00",
+        time=_time(order_id, 1),
     )
 
 
 def cancelled(order_id: str) -> Cancelled:
     """What is left of an order is off the book."""
-    return Cancelled(order_id=order_id, source=order_id[:3], time=f"{DAY}T09:31:01.789+08:00")
+    return Cancelled(order_id=order_id, source=order_id[:3], time=_time(order_id, 2))
 
 
 def session(events: int) -> list[Event]:

@@ -31,9 +31,16 @@ async def measure(store: Store, *, quick: bool) -> list[Row]:
                 await ledger.apply(POOL, [fill(order_id, word + order_id[1:]) for order_id in ids])
     store.admin.delete(keys(POOL)[5])
     bytes_each = (store.number("memory", "used_memory") - before) / orders
-    note = f"{orders:,} orders; MEMORY USAGE: orders {_usage(store, 1) / orders:.0f}, execs {_usage(store, 2) / orders:.0f}"
-    what = "store per order with two fills, journal apart"
-    return [Row(what=what, unit="bytes", figure=bytes_each, bar=Bar(300), note=note)]
+    usage = [_usage(store, key) / orders for key in (1, 2)]
+    return [
+        Row(
+            what="store per order with two fills, journal apart",
+            unit="bytes",
+            figure=bytes_each,
+            bar=Bar(300),
+            note=f"{orders:,} orders; MEMORY USAGE: orders {usage[0]:.0f}, execs {usage[1]:.0f}",
+        )
+    ]
 
 
 def _usage(store: Store, key: int) -> float:

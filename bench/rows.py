@@ -7,7 +7,7 @@ medians too, so they need not divide to exactly that ratio.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -59,12 +59,15 @@ class Sheet(msgspec.Struct, frozen=True, kw_only=True):
     rows: Sequence[Row]
 
 
-def in_turns(rounds: int, legs: Mapping[str, Callable[[int], float]]) -> dict[str, list[float]]:
-    """Run each leg once per round with the round's number, every other round in reverse order."""
+Leg = Callable[[], Awaitable[float]]
+
+
+async def in_turns(rounds: int, legs: Mapping[str, Leg]) -> dict[str, list[float]]:
+    """Run each leg once per round, every other round in reverse order; their figures by round."""
     figures: dict[str, list[float]] = {name: [] for name in legs}
     for number in range(rounds):
         for name in list(legs)[:: -1 if number % 2 else 1]:
-            figures[name].append(legs[name](number))
+            figures[name].append(await legs[name]())
     return figures
 
 

@@ -25,13 +25,14 @@ from quota.pool import Opening
 DAY = "2026-11-23"
 _START_S = 10.0
 _LIMIT_FEN = 5_200_000_000_000
-_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--lazyfree-lazy-user-del", "no")
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A running server: its port, a client for everything that is not measured, and its name."""
+    """A running server: its process, its port, a client for what is not measured, and its name."""
 
+    pid: int
     port: int
     admin: redis.Redis
     name: str
@@ -73,7 +74,7 @@ def started(kind: str) -> Iterator[Store]:
         try:
             _wait_for(port)
             admin = redis.Redis(port=port, socket_timeout=120)
-            yield Store(port, admin, _name_of(admin))
+            yield Store(process.pid, port, admin, _name_of(admin))
         finally:
             process.kill()
             process.wait()

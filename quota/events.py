@@ -18,6 +18,7 @@ from quota.money import BOUND, price_milli
 MARKET_TZ = timezone(timedelta(hours=8), "UTC+8")
 """Shanghai and Hong Kong, without daylight saving."""
 
+_SYMBOL_MAX = 64
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -39,9 +40,11 @@ def parse_time(text: str) -> datetime:
     if _TIME.fullmatch(text) is None:
         raise ValueError("time: must be RFC 3339 with an offset")
     try:
-        return datetime.fromisoformat(text.upper())
-    except ValueError as error:
+        at = datetime.fromisoformat(text.upper())
+        at.astimezone(MARKET_TZ)
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"time: must be RFC 3339 with an offset ({error})") from None
+    return at
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -96,8 +99,8 @@ class NewOrder(_Amount, frozen=True, kw_only=True, tag="new"):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.symbol:
-            checked_id("symbol", self.symbol)
+        if len(self.symbol) > _SYMBOL_MAX or not self.symbol.isprintable():
+            raise ValueError(f"symbol: must be at most {_SYMBOL_MAX} printable characters")
 
 
 class Cancelled(_Event, frozen=True, kw_only=True, tag="cancelled"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import msgspec
@@ -53,10 +54,16 @@ class Delivery(msgspec.Struct, frozen=True):
         if not self.payload.lstrip().startswith(b"["):
             return Mistake(reason, self.topic, self.payload)
         index = self.places[event] if self.places else event
-        return Mistake(reason, self.topic, bytes(_ELEMENTS.decode(self.payload)[index]), index)
+        return Mistake(reason, self.topic, bytes(_elements(self.payload)[index]), index)
 
 
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@lru_cache(maxsize=1)
+def _elements(payload: bytes) -> list[msgspec.Raw]:
+    """Split an array; remembered, because what is wrong with one event is often wrong with all."""
+    return _ELEMENTS.decode(payload)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):

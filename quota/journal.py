@@ -1,14 +1,15 @@
 """The journal of a pool: one entry per number, written by the ledger, read by those who check.
 
 An event stands in it as one line of words: its name, its required fields in the order of the
-contract, then the optional ones that it has as ``name=value``. No field holds a space, so the
-line reads back without quoting.
+contract, then the optional ones that it has as ``name=value``. No field but the symbol can hold a
+space, and that one is percent-encoded, so the line reads back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import assert_never
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -44,7 +45,7 @@ def line(event: Event) -> str:
     if event.source:
         text += f" source={event.source}"
     if isinstance(event, NewOrder) and event.symbol:
-        text += f" symbol={event.symbol}"
+        text += f" symbol={quote(event.symbol)}"
     return f"{text} time={event.time}" if event.time else text
 
 
@@ -56,7 +57,7 @@ def read_line(text: str) -> Event:
         fields = dict(zip(required, words, strict=False))
         for word in words[len(required) :]:
             key, _, value = word.partition("=")
-            fields[key] = value
+            fields[key] = unquote(value) if key == "symbol" else value
         return msgspec.convert(fields, kind, strict=False)
     except (KeyError, msgspec.ValidationError) as error:
         raise LedgerCorrupt(f"journal: no event in {text[:120]!r} ({error})") from None

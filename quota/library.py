@@ -11,24 +11,11 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from redis import exceptions as failure
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import RedisError, ResponseError
 
 from quota.decision import Phase, Side, Status, Verdict, Violation
 from quota.endpoints import Redis as RedisSettings
@@ -36,22 +23,22 @@ from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaErr
 
 VERSION = 1
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
-SOURCE = "\n".join(
-    resources.files("quota").joinpath("lua", name).read_text() for name in ("quota.lua", "day.lua")
-)
+LUA_FILES = ("quota.lua", "gateway.lua", "day.lua")
+SOURCE = "\n".join(resources.files("quota").joinpath("lua", name).read_text() for name in LUA_FILES)
 
 _MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}
 _AWAY = (
-    "MISCONF",
-    "LOADING",
-    "READONLY",
-    "OOM",
-    "CLUSTERDOWN",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "TRYAGAIN",
-    "BUSY",
+    failure.ConnectionError,
+    failure.TimeoutError,
+    failure.BusyLoadingError,
+    failure.ReadOnlyError,
+    failure.OutOfMemoryError,
+    failure.ClusterDownError,
+    failure.TryAgainError,
+    failure.MasterDownError,
 )
+_AWAY_CODES = ("MISCONF", "OOM", "NOREPLICAS", "BUSY")
+"""What the client has no class for. It takes the code off the text of those that it has one for."""
 _FORBIDDEN = re.compile("NOPERM|ACL failure|The user executing the script can't")
 """How a server says that a command inside a function is not allowed to its caller."""
 
@@ -59,10 +46,11 @@ _FORBIDDEN = re.compile("NOPERM|ACL failure|The user executing the script can't"
 def translated(error: RedisError) -> QuotaError:
     """Say whose fault a failure of the store is, in our errors."""
     text = str(error)
-    if isinstance(error, AuthenticationError | NoPermissionError) or _FORBIDDEN.search(text):
+    if isinstance(error, failure.AuthenticationError | failure.NoPermissionError) or _FORBIDDEN.search(text):
         return ConfigError(f"redis: {text}")
-    away = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
-    if isinstance(error, away) or text.startswith(_AWAY):
+    if isinstance(error, failure.MovedError | failure.AskError):
+        return ConfigError(f"redis: this server is a node of a cluster and the pool is elsewhere ({text})")
+    if isinstance(error, _AWAY) or text.startswith(_AWAY_CODES):
         return LedgerUnavailable(f"redis: {text or type(error).__name__}")
     if isinstance(error, ResponseError):
         return LedgerCorrupt(f"redis: {text}")
@@ -130,7 +118,12 @@ class Library:
 
     async def _load_if_older(self) -> None:
         loaded = await self.command("FUNCTION", "LIST", "LIBRARYNAME", "quota")
-        version = (await self.command("FCALL_RO", "quota_describe", 0))[0] if loaded else 0
+        try:
+            version = (await self._command("FCALL_RO", "quota_describe", 0))[0] if loaded else 0
+        except RedisError as error:
+            if not lost(error):
+                raise translated(error) from error
+            raise ConfigError("redis: the store has another library of the name quota, not ours") from None
         if version > VERSION:
             raise ConfigError(
                 f"redis: the store has version {version} of the library quota, this quotad speaks {VERSION}"

@@ -30,6 +30,7 @@ class Book:
     changes: list[Change] = field(default_factory=list)
     journal: list[Entry] = field(default_factory=list)
     published: str = "0-0"
+    next_rate: tuple[str, str] = ("", "")
 
 
 class MemoryLedger:
@@ -75,13 +76,15 @@ class MemoryLedger:
         book, now_ms = self.books[pool], self._now_ms()
         if (refused := day.opening_refused(book.pool, opening, now_ms)) is not None:
             raise ConfigError(f"{pool}: {refused}")
+        if book.next_rate[0] == opening.trading_day:
+            opening = replace(opening, rate=book.next_rate[1])
         fresh = day.opened(book.pool, opening, now_ms)
         if book.pool is not None and book.pool.trading_day == opening.trading_day:
             self._become(book, fresh, now_ms, "clock")
             return False
         carried = [change for change in book.changes if _number(change.id) > _number(book.published)]
         was, book.pool, book.changes = book.pool, None, carried
-        book.orders, book.executions, book.journal = {}, {}, []
+        book.orders, book.executions, book.journal, book.next_rate = {}, {}, [], ("", "")
         late = fresh.halted == day.OPENED_LATE and was is None
         self._note(book, day.changes(was, fresh, now_ms=now_ms, reason=day.OPENED_LATE if late else "opened"))
         book.pool = fresh
@@ -95,6 +98,8 @@ class MemoryLedger:
         """Set the rate, unless an event has come."""
         book, now_ms = self.books[pool], self._now_ms()
         if book.pool is None or book.pool.trading_day != trading_day:
+            if book.pool is not None and trading_day > book.pool.trading_day:
+                book.next_rate = (trading_day, rate)
             return "other_day"
         if book.pool.rate == rate:
             return "same"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -98,6 +99,14 @@ def sentences(findings: Findings) -> list[str]:
     ]
 
 
+def _user() -> str:
+    """Name who acts; in a container a user may have a number only."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid:{os.getuid()}"
+
+
 async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limit: int) -> int:
     """Carry out an act in the operator's name; ``limit`` is its ``limit_fen`` and ``reopen``."""
     if not 0 < len(reason) <= _REASON_MAX or not reason.isprintable() or not reason.strip():
@@ -105,7 +114,7 @@ async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limi
     deed = Act(
         act=name,
         reason=reason,
-        user=getpass.getuser(),
+        user=_user(),
         host=socket.gethostname(),
         limit_fen=limit.get("limit_fen", 0),
         reopen=bool(limit.get("reopen", False)),

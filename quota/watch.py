@@ -23,7 +23,7 @@ from quota.metrics import Metrics
 from quota.pool import Change
 
 TICK_S = 0.2
-_QUIET_S, _BUSY_S = 5.0, 1.0
+_QUIET_S, _BUSY_S = 4.5, 1.0
 _MARK_S = 5.0
 _SKEW_MAX_S = 1.0
 _CALENDAR_WARNING_DAYS = 30

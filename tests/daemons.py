@@ -1,118 +1,35 @@
-"""Real daemons for tests: a broker, a store, `quotad run` as a process, and somebody at the broker.
+"""Real daemons for tests: a broker, a store, and `quotad run` as a process between them.
 
 Everything listens on free ports of loopback and is ended by its own process id.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from redis import Redis
 
 from quota.decision import PoolName
 from quota.ledger import keys
 from tests.servers import START_SECONDS, Mosquitto, Store, free_port, wait_for_port
+from tests.tap import left, until_now
 
 QUOTAD = str(Path(sys.executable).with_name("quotad"))
 DAY = "2026-11-23"
 AT = f"{DAY}T09:31:00+08:00"
-SOON_S = 30.0
 
-
-async def until(condition: Callable[[], object], seconds: float = SOON_S) -> None:
-    """Wait until a condition holds; fail when it does not in time."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - other processes set no event of ours
-            await asyncio.sleep(0.01)
-
-
-def until_now(condition: Callable[[], object], seconds: float = SOON_S) -> None:
-    """Wait as ``until`` does, where no loop runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-@dataclass(slots=True)
-class Tap:
-    """Somebody at the broker: publishes with QoS 1, and writes down what he hears, in order."""
-
-    port: int
-    topics: tuple[str, ...] = ("connect/#",)
-    heard: list[tuple[str, bytes]] = field(default_factory=list)
-    retained: list[tuple[str, bytes]] = field(default_factory=list)
-    _sent: int = 0
-    _confirmed: int = 0
-    _listening: threading.Event = field(default_factory=threading.Event)
-    _client: mqtt.Client | None = None
-
-    def __enter__(self) -> Self:
-        self._client = client = mqtt.Client(CallbackAPIVersion.VERSION2)
-        client.max_inflight_messages_set(500)
-        client.on_connect = lambda *_: self._connected(client)
-        client.on_subscribe = lambda *_: self._listening.set()
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        client.reconnect_delay_set(1, 1)
-        client.connect("127.0.0.1", self.port)
-        client.loop_start()
-        assert self._listening.wait(START_SECONDS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._client is not None
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _connected(self, client: mqtt.Client) -> None:
-        client.subscribe([(topic, 1) for topic in self.topics])
-
-    def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
-        kept = self.retained if message.retain else self.heard
-        kept.append((message.topic, message.payload))
-
-    def _on_publish(self, *_: object) -> None:
-        self._confirmed += 1
-
-    def say(self, topic: str, payload: bytes | str | dict[str, Any] | list[Any], *, retain: bool = False) -> None:
-        """Publish a payload; what is no text is written as JSON."""
-        assert self._client is not None
-        body = payload if isinstance(payload, bytes | str) else json.dumps(payload)
-        self._sent += 1
-        self._client.publish(topic, body, 1, retain)
-
-    @property
-    def settled(self) -> bool:
-        """Whether the broker has confirmed everything said."""
-        return self._confirmed >= self._sent
-
-    def on(self, end: str) -> list[Any]:
-        """What was heard live on the topics that contain this, as JSON; arrays are taken apart."""
-        found = [json.loads(body) for topic, body in list(self.heard) if f"/{end}" in topic]
-        return [item for body in found for item in (body if isinstance(body, list) else [body])]
-
-    def replies(self) -> list[dict[str, Any]]:
-        """All decisions heard."""
-        return self.on("decisions/")
+_KEPT = ("persistence true", "autosave_interval 0")
 
 
 @dataclass(slots=True)
@@ -123,7 +40,7 @@ class Durable(Store):
         """Start it with its file and wait until it answers."""
         log = self.directory / f"{self.name}.log"
         command = [self._binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", "always", "--dir", str(self.directory)]
+        command += ["--appendonly", "yes", "--appendfsync", "everysec", "--dir", str(self.directory)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
         wait_for_port(self.port, self.process, log)
@@ -258,7 +175,9 @@ class Quotad:
     def does(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run another command of quotad with the same settings."""
         command = [QUOTAD, *words, "--config", str(self.config)]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=_environ(), timeout=60)
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env=_environ(), timeout=60
+        )
 
 
 def _environ() -> dict[str, str]:
@@ -286,35 +205,17 @@ class House:
 
     def left(self) -> list[bytes]:
         """What the broker still holds for the daemon, which must have ended: its session is ours now."""
-        return _left(self.broker.port, self.quotad.name)
-
-
-def _left(port: int, client_id: str) -> list[bytes]:
-    found: list[tuple[str, bytes]] = []
-    mark = f"connect/daemon/{client_id}/mark"
-    client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5, manual_ack=True)
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = 3600
-    client.on_message = lambda _client, _userdata, message: found.append((message.topic, message.payload))
-    client.connect("127.0.0.1", port, clean_start=False, properties=properties)
-    client.loop_start()
-    try:
-        client.publish(mark, b"the end", 1)
-        until_now(lambda: (mark, b"the end") in found)
-    finally:
-        client.disconnect()
-        client.loop_stop()
-    return [payload for topic, payload in found if topic != mark]
+        return left(self.broker.port, self.quotad.name)
 
 
 @contextmanager
 def house(directory: Path, store: str = "valkey", **settings: Any) -> Iterator[House]:  # noqa: ANN401 - fields of Quotad
-    """Open a house; the daemon is not started yet."""
+    """Open a house; the daemon is not started yet. The broker keeps what it holds over a good end."""
     durable = Durable(directory, store)
     try:
         durable.start()
         with (
-            Mosquitto(directory) as broker,
+            Mosquitto(directory, lines=(*_KEPT, f"persistence_location {directory}/")) as broker,
             Redis(port=durable.port, decode_responses=True) as redis,
         ):
             ports = {"store_port": durable.port, "broker_port": broker.port}

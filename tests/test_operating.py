@@ -7,12 +7,14 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quota.decision import PoolName
 from quota.ledger import keys
-from tests.daemons import DAY, House, Quotad, Tap, house, new, until, until_now
+from tests.daemons import DAY, House, Quotad, house, new
+from tests.tap import Tap, until, until_now
 
 NB_SH = PoolName.NB_SH
 LIMITS = 'limits_yuan = {NB-SH = "1000.00"}'
@@ -35,8 +37,14 @@ def tap(home: House) -> Iterator[Tap]:
 
 
 def journal(home: House) -> list[dict[str, str]]:
-    entries: list[tuple[str, dict[str, str]]] = home.redis.xrange(keys(NB_SH)[5])  # type: ignore[assignment]
+    entries: Any = home.redis.xrange(keys(NB_SH)[5])
     return [{"id": entry_id, **fields} for entry_id, fields in entries]
+
+
+def reserve(home: House, *words: str) -> object:
+    """Reserve as a gateway does, past broker and daemon."""
+    reply: object = home.redis.fcall("quota_reserve", 6, *keys(NB_SH), *words)
+    return reply
 
 
 async def ask(tap: Tap, order: dict[str, object]) -> dict[str, object]:
@@ -88,7 +96,12 @@ async def test_a_higher_limit_works_at_once_and_refused_orders_stay_refused(home
     assert (await ask(tap, new("4")))["verdict"] == "accepted"
     assert (await ask(tap, new("2")))["verdict"] == "exhausted"
     act = journal(home)[-2]
-    assert (act["event"], act["was_fen"], act["limit_fen"], act["reopen"]) == ("limit", "300000", "300050", "1")
+    assert (act["event"], act["was_fen"], act["limit_fen"], act["reopen"]) == (
+        "limit",
+        "300000",
+        "300050",
+        "1",
+    )
     await until(lambda: home.quotad.metric('quota_limit_yuan{pool="NB-SH"}') == 3000.5)
     await until(lambda: home.quotad.pool("NB-SH")["seq"] == home.seq())
     assert home.quotad.does("verify").returncode == 0
@@ -130,8 +143,7 @@ def test_status_as_json_has_what_the_pages_have(home: House) -> None:
 
 
 async def test_a_reservation_over_redis_shows_like_an_order(home: House, tap: Tap) -> None:
-    words = ("buy", "10", "60", "gw")
-    reserved = home.redis.execute_command("FCALL", "quota_reserve", 6, *keys(NB_SH), "r1", *words)
+    reserved = reserve(home, "r1", "buy", "10", "60", "gw")
     assert reserved == ["accepted", 40_000, 1, 0, "open"]
     await until(lambda: any(report["balance_fen"] == 40_000 for report in tap.on("status")))
     await until(lambda: home.quotad.metric('quota_balance_yuan{pool="NB-SH"}') == 400)
@@ -197,7 +209,7 @@ async def test_of_two_daemons_with_one_client_id_one_stops_and_one_goes_on(
 def test_alerts_missed_while_the_daemon_was_away_are_told_later(home: House) -> None:
     with Tap(home.broker.port, ("connect/+/alerts",)) as tap:
         home.quotad.kill()
-        home.redis.execute_command("FCALL", "quota_reserve", 6, *keys(NB_SH), "r1", "buy", "10", "60", "gw")
+        reserve(home, "r1", "buy", "10", "60", "gw")
         home.quotad.start()
         until_now(lambda: tap.heard)
         alert = json.loads(tap.heard[0][1])

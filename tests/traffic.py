@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from feeds.codec import decode
 from quota.config import load
 from quota.decision import Decision, PoolName, Verdict
 from quota.memory import MemoryLedger
 from quota.money import fen_down, fen_up, price_milli, price_text, rate_e5
 from quota.pool import Opening, Pool
-from feeds.codec import decode
 from tests.daemons import DAY
 
 Payload = dict[str, Any]
@@ -161,7 +161,12 @@ async def expected(traffic: Traffic) -> tuple[dict[PoolName, Pool], list[Decisio
         await ledger.open_day(
             pool,
             Opening(
-                trading_day=DAY, limit_fen=limit_fen, rate=rate, schedule=schedule, origin="at", open_late=True
+                trading_day=DAY,
+                limit_fen=limit_fen,
+                rate=rate,
+                schedule=schedule,
+                origin="at",
+                open_late=True,
             ),
         )
     decisions: list[Decision] = []

@@ -1,6 +1,15 @@
 -- What the clock, the opening of a day and the operators do to a pool: quota/day.py, atomically.
 -- The loader joins this file to quota.lua: they are one library, and share its locals and its law.
 
+-- Whether one id of a stream comes after another; an empty one does not.
+local function is_later(id, than)
+  local ms, place = match(id, '^(%d+)-(%d+)$')
+  if not ms then return false end
+  local than_ms, than_place = match(than or '0-0', '^(%d+)-(%d+)$')
+  ms, than_ms = tonumber(ms), tonumber(than_ms)
+  return ms > than_ms or (ms == than_ms and tonumber(place) > tonumber(than_place))
+end
+
 -- Judges the clock, remembers which change was published last, and returns the server's
 -- milliseconds and the hash (empty where no day is open).
 local function tick(keys, args)
@@ -8,12 +17,25 @@ local function tick(keys, args)
   if batch.pool then
     judge_clock(batch)
     commit(batch)
-    if args[1] ~= '' then redis.call('HSET', keys[1], 'published', args[1]) end
+    local published = redis.call('HGET', keys[1], 'published')
+    if is_later(args[1], published) then redis.call('HSET', keys[1], 'published', args[1]) end
   end
   return {whole(batch.now), redis.call('HGETALL', keys[1])}
 end
 
 local DAY_KEYS = {'pool', 'orders', 'execs', 'holds', 'changes', 'journal'}
+
+-- A day is set aside by many commands: the rights for all of them are asked for before the first.
+local function demand_day_rights(keys)
+  local may = redis.acl_check_cmd
+  demand_all_rights(keys)
+  for i = 1, #DAY_KEYS do
+    local aside = keys[i] .. ':day'
+    if not (may('RENAME', keys[i], aside) and may('EXPIRE', aside, '1') and may('UNLINK', aside)) then
+      error({err = 'NOPERM this user may not run RENAME, EXPIRE and UNLINK on the keys of the pool'})
+    end
+  end
+end
 
 -- Renames a day's keys with its date at the end; an expiry is the backstop.
 local function set_aside(keys, day, keep_days)
@@ -92,17 +114,28 @@ local function close_day(keys, day, opening, kept, unpublished)
   return days, carried
 end
 
+-- The rate that was announced for a day before it opened, or nil.
+local function next_rate_for(trading_day, announced)
+  local of_day, rate = match(announced or '', '^(%S+) (%S+)$')
+  return of_day == trading_day and rate or nil
+end
+
 -- Opens a day. The argument is an Opening, packed as a map. Returns {opened | already | refused,
 -- the day that is open, or why not}.
 local function open_day(keys, args)
   local opening, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
   local old = batch.pool and batch.pool.frame
-  local stored = redis.call('HMGET', keys[1], 'origin', 'kept', 'published')
+  local stored = redis.call('HMGET', keys[1], 'origin', 'kept', 'published', 'next_rate')
   local published = stored[3] or '0-0'
   local refused = opening_refused(old, stored[1], opening, batch.now)
   if refused then return {'refused', refused} end
   if old and old.trading_day == opening.trading_day then return open_again(batch, opening) end
 
+  if not old and redis.call('EXISTS', keys[2], keys[3], keys[6]) > 0 then
+    error({err = 'QUOTACORRUPT pool: is missing, but its orders are not'})
+  end
+  demand_day_rights(keys)
+  opening.rate = next_rate_for(opening.trading_day, stored[4]) or opening.rate
   local unpublished = redis.call('XRANGE', keys[5], '(' .. published, '+')
   local begins = tonumber(words(opening.schedule)[1])
   local late = not old and batch.now >= begins and opening.open_late == 0
@@ -144,6 +177,7 @@ local function operate(keys, args)
   local act, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
   local pool = batch.pool
   if not pool then return {'refused', NO_DAY} end
+  if not ACTS[act.act] then return {'refused', 'act: must be halt, resume or limit'} end
   if act.reason == '' or string.find(act.reason, '%c') then
     return {'refused', 'reason: must be some text without control characters'}
   end
@@ -161,12 +195,19 @@ local function operate(keys, args)
   return {'done', frame.status}
 end
 
--- Sets the day's rate until the pool's first event. Returns {set | same | refused | other_day}.
+-- Sets the day's rate until the pool's first event; keeps the rate of a day that is still to open.
+-- Returns {set | same | refused | other_day}.
 local function set_rate(keys, args)
   local trading_day, rate = args[1], args[2]
   local batch = begin_batch(keys)
   local pool = batch.pool
-  if not pool or pool.frame.trading_day ~= trading_day then return {'other_day'} end
+  rate_e5(rate)
+  if not pool then return {'other_day'} end
+  if pool.frame.trading_day ~= trading_day then
+    local is_next = trading_day > pool.frame.trading_day
+    if is_next then redis.call('HSET', keys[1], 'next_rate', trading_day .. ' ' .. rate) end
+    return {'other_day'}
+  end
   if pool.frame.rate == rate then return {'same'} end
   if redis.call('EXISTS', keys[2], keys[3]) > 0 then return {'refused'} end
   judge_clock(batch)

@@ -72,10 +72,15 @@ class State(msgspec.Struct):
     days: list[str]
 
 
+def announced(book: Book) -> dict[str, str]:
+    """Write the rate of a day to come, if one was heard."""
+    return {"next_rate": " ".join(book.next_rate)} if book.next_rate[0] else {}
+
+
 def ours_of(book: Book) -> State:
     """Read the model."""
     return State(
-        fields=fields_of(book.pool) if book.pool else {},
+        fields=fields_of(book.pool) | announced(book) if book.pool else {},
         pool=book.pool,
         orders=dict(book.orders),
         executions=dict(book.executions),
