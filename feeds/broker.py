@@ -14,6 +14,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from quota.decision import PoolName
 from quota.errors import ConfigError
 
+PACKET_MAX: Final = 32 * 1024 * 1024
+"""The largest message that we take, in bytes: a broker keeps larger ones from us."""
+
 _WINDOW_MAX: Final = 65_535
 
 
@@ -22,8 +25,7 @@ class MqttSettings:
     """Where the broker is, who we are, and how patient.
 
     ``window`` is how many messages may be unacknowledged. The delay before a new connection is
-    drawn between 0 and a bound that doubles from ``backoff_min_s`` to ``backoff_max_s``. Taken
-    over within ``young_s`` of our first connection, we stop; later we take the session back.
+    drawn between 0 and a bound that doubles from ``backoff_min_s`` to ``backoff_max_s``.
     """
 
     host: str
@@ -36,11 +38,10 @@ class MqttSettings:
     tls: ssl.SSLContext | None = None
     window: int = 1_000
     keepalive_s: int = 15
-    session_expiry_s: int = 7 * 24 * 3600
+    session_expiry_s: int = 14 * 24 * 3600
     connect_timeout_s: float = 5.0
     backoff_min_s: float = 0.1
     backoff_max_s: float = 10.0
-    young_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not self.client_id or set(self.client_id) & set("/+#"):
@@ -89,6 +90,7 @@ def new_client(settings: MqttSettings) -> aiomqtt.Client:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho leaves it untyped
     properties.SessionExpiryInterval = settings.session_expiry_s
     properties.ReceiveMaximum = settings.window
+    properties.MaximumPacketSize = PACKET_MAX
     return aiomqtt.Client(
         settings.host,
         settings.port,

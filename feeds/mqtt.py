@@ -21,7 +21,7 @@ import aiomqtt
 import structlog
 
 from feeds.broker import MqttSettings, client_tls, new_client, subscribe, until_lost
-from feeds.claim import TAKEN_OVER, Claim
+from feeds.claim import Claim
 from feeds.codec import decode, encode
 from feeds.pump import Pump
 from feeds.session import Arrival, Session
@@ -31,7 +31,8 @@ from quota.feed import Delivery, Message
 __all__ = ["MqttFeed", "MqttSettings", "client_tls"]
 
 RECEIVE_EVENTS: Final = 4_096
-"""After how many events one ``receive`` leaves the rest to the next."""
+RECEIVE_BYTES: Final = 16 * 1024 * 1024
+"""After how many events, mistakes and bytes one ``receive`` leaves the rest to the next."""
 
 CLOSE_SECONDS: Final = 2.0
 """How long a clean close waits for the broker to take our last words."""
@@ -50,7 +51,7 @@ class MqttFeed:
         self._subscribed = False
         self._life: asyncio.Task[None] | None = None
         self._end: BaseException | None = None
-        self._first_at: float | None = None
+        self._was_here = False
         self._claim = Claim()
         self.reconnects = 0
 
@@ -97,12 +98,13 @@ class MqttFeed:
 
     def _take(self) -> list[Delivery]:
         deliveries: list[Delivery] = []
-        events = 0
-        while self._arrivals and events < RECEIVE_EVENTS:
+        events = size = 0
+        while self._arrivals and events < RECEIVE_EVENTS and size < RECEIVE_BYTES:
             delivery = self._deliver(self._arrivals.popleft())
             if delivery is not None:
                 deliveries.append(delivery)
-                events += len(delivery.events) + 1
+                events += len(delivery.events) + len(delivery.mistakes) + 1
+                size += len(delivery.payload)
         return deliveries
 
     def _deliver(self, arrival: Arrival) -> Delivery | None:
@@ -136,6 +138,11 @@ class MqttFeed:
     async def flush(self) -> None:
         """Wait until the broker has confirmed everything sent; raises FeedUnavailable."""
         await self._ready().flush()
+
+    async def room(self) -> None:
+        """Wait until there is room for another batch's answers; raises FeedUnavailable."""
+        if self._session is not None:
+            await self._session.room()
 
     def mark(self) -> str:
         """Send ourselves a message behind all that the broker holds for us; return its name."""
@@ -197,8 +204,6 @@ class MqttFeed:
         finally:
             self._leave(session)
             pump.close()
-            if session.reason is not None and session.reason.value == TAKEN_OVER:
-                self._give_way_if_younger()
 
     def _leave(self, session: Session) -> None:
         """Forget what came over a lost connection and was not received: it comes again."""
@@ -208,8 +213,8 @@ class MqttFeed:
 
     def _give_way_if_younger(self) -> None:
         """Another daemon uses our client id: stop if it was there before us."""
-        log.warning("feed.taken", client_id=self._settings.client_id)
-        if self._first_at is None or time.monotonic() - self._first_at < self._settings.young_s:
+        log.warning("feed.taken", client_id=self._settings.client_id, we_are_younger=self._claim.younger)
+        if self._claim.younger:
             raise FeedTaken
 
     async def _open(self, client: aiomqtt.Client, session: Session) -> None:
@@ -225,7 +230,7 @@ class MqttFeed:
         if self._claim.contested:
             self._give_way_if_younger()
         session.publish(settings.claim_topic, self._claim.make(), retain=True)
-        self.reconnects += self._first_at is not None
-        self._first_at = self._first_at or time.monotonic()
+        self.reconnects += self._was_here
+        self._was_here = True
         self._subscribed = True
         log.info("feed.connected", host=settings.host, port=settings.port)

@@ -25,9 +25,13 @@ from quota.errors import FeedUnavailable
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
 """How much of what is not acknowledged may be in memory before we stop reading."""
 
-SENT_MAX: Final = 10_000
-SENT_BYTES_MAX: Final = 64 * 1024 * 1024
-"""How much may be sent and not confirmed before we give the broker up."""
+SENT_MAX: Final = 12_000
+SENT_BYTES_MAX: Final = 128 * 1024 * 1024
+"""How much may be sent and not confirmed before we give the broker up; ``room`` waits at half."""
+
+_PACKET_MAX: Final = 256 * 1024 * 1024
+_PACKET_HEAD: Final = 64
+"""The largest packet of the protocol, and what a publication takes besides topic and payload."""
 
 _SLACK: Final = 256
 """How much a broker may overshoot: Mosquitto 2.0.11 sends more than the receive maximum allows."""
@@ -73,6 +77,7 @@ class Session:
         self._sent_bytes = 0
         self._sent_count = self._confirmed_count = 0
         self._take_max = 65_535
+        self._packet_max = _PACKET_MAX
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._closed = False
         self.reason: ReasonCode | None = None
@@ -97,6 +102,7 @@ class Session:
 
     def _on_connect(self, _reason: ReasonCode, properties: Properties) -> None:
         self._take_max = getattr(properties, "ReceiveMaximum", self._take_max)
+        self._packet_max = getattr(properties, "MaximumPacketSize", self._packet_max)
 
     def _on_disconnect(self, reason: ReasonCode, _properties: Properties) -> None:
         self.reason = self.reason or reason
@@ -137,7 +143,8 @@ class Session:
         """Send with QoS 1, after everything sent before; raises FeedUnavailable.
 
         A broker that leaves too much unconfirmed is as good as gone: the connection ends, so
-        that the next one delivers again what was not acknowledged.
+        that the next one delivers again what was not acknowledged. What is larger than the broker
+        takes would end every connection: it is logged and left out.
         """
         if self._closed:
             raise FeedUnavailable("the connection to the broker is gone")
@@ -145,6 +152,9 @@ class Session:
             self._pump.cut()
             self.close()
             raise FeedUnavailable("the broker does not confirm what we send")
+        if len(topic) + len(payload) + _PACKET_HEAD > self._packet_max:
+            log.error("feed.publication_too_large", topic=topic, bytes=len(payload), most=self._packet_max)
+            return
         self._sent_count += 1
         self._sent_bytes += len(payload)
         self._waiting.append(_Publish(topic, payload, retain))
@@ -189,6 +199,12 @@ class Session:
         if self._pump.paused:
             self._pump.resume()
         await done
+
+    async def room(self) -> None:
+        """Wait until there is room for another batch's answers; raises FeedUnavailable."""
+        waiting = self._sent_count - self._confirmed_count
+        if waiting > SENT_MAX // 2 or self._sent_bytes > SENT_BYTES_MAX // 2:
+            await self.flush()
 
     def close(self) -> None:
         """Forget everything: the broker delivers again what it holds for us."""

@@ -27,6 +27,9 @@ from quota.metrics import Metrics
 BATCH_EVENTS = 512
 """The most events of one function call: it bounds how long the store serves nobody else."""
 
+REPLIES_MAX = 200
+"""The most replies of one message: some 50 kB, which every broker takes."""
+
 _RETRY_S = (0.05, 2.0)
 _RECENT = 20
 
@@ -150,6 +153,8 @@ class Daemon:
             log.warning("replies.unsent", reason=str(error))
             return
         self._acknowledge(run)
+        with suppress(FeedUnavailable):
+            await self._feed.room()
 
     async def _apply(self, pool: PoolName, batch: Sequence[Item]) -> list[Decision]:
         decisions: list[Decision] = []
@@ -216,7 +221,8 @@ class Daemon:
             elif isinstance(event, NewOrder) and decision.verdict is not None:
                 replies[event.source].append(_reply(pool, event, decision, time))
         for source, answers in replies.items():
-            self._feed.send(Replies(pool, source, tuple(answers)))
+            for start in range(0, len(answers), REPLIES_MAX):
+                self._feed.send(Replies(pool, source, tuple(answers[start : start + REPLIES_MAX])))
             self.recent = [*self.recent, *answers][-_RECENT:]
 
     def _bury(self, run: Sequence[Delivery]) -> None:

@@ -169,6 +169,13 @@ class Feed(Protocol):
         """Wait until the broker has taken everything sent; raises FeedUnavailable if it cannot."""
         ...
 
+    async def room(self) -> None:
+        """Wait until the broker has confirmed enough for another batch; raises FeedUnavailable.
+
+        Who calls it has acknowledged what it answered: some brokers confirm nothing before that.
+        """
+        ...
+
     def mark(self) -> str:
         """Send ourselves a message behind all that the broker holds for us; return its name.
 

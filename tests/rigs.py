@@ -81,6 +81,9 @@ class Desk:
         self.happened.append(type(message).__name__)
         self.sent.append(message)
 
+    async def room(self) -> None:
+        """There always is."""
+
     async def flush(self) -> None:
         self._check()
         if self.hangs:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from quota.daemon import BATCH_EVENTS
+from quota.daemon import BATCH_EVENTS, REPLIES_MAX
 from quota.decision import PoolName
 from quota.errors import FeedTaken, LedgerCorrupt
 from quota.feed import DeadLetter, Replies
@@ -139,8 +139,9 @@ async def test_a_call_takes_so_many_events_at_most(here: Rig) -> None:
         here.desk.bring(here.desk.orders(array(0, 1000)), here.desk.orders(array(1000, 200)))
         await until(lambda: len(here.desk.acknowledged) == 2)
     assert here.store.batches == [BATCH_EVENTS, BATCH_EVENTS, 1200 - 2 * BATCH_EVENTS]
-    (answers,) = [message for message in here.desk.sent if isinstance(message, Replies)]
-    assert [reply.order_id for reply in answers.replies] == [str(number) for number in range(1200)]
+    answers = [message.replies for message in here.desk.sent if isinstance(message, Replies)]
+    assert max(map(len, answers)) == REPLIES_MAX
+    assert [reply.order_id for page in answers for reply in page] == [str(number) for number in range(1200)]
 
 
 async def test_what_comes_while_a_call_is_under_way_is_the_next_batch(here: Rig) -> None:
