@@ -116,6 +116,8 @@ def _decode_poolless(topic: str, parts: list[str], payload: bytes) -> Decoded:
 
 
 def _decode_rate(topic: str, payload: bytes) -> Decoded:
+    if not payload:
+        return Decoded()  # an empty payload takes a retained rate back: nothing to do
     try:
         notice: RateNotice = _RATE.decode(_utf8(payload))
         notice = RateNotice(notice.trading_day, rate_text(rate_e5(notice.rate)))

@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913 - the options of a command are its interface
         at, speed = at or _market_time(_SIMULATED_DAY), speed or _SIMULATED_SPEED
     if speed is not None and at is None:
         raise typer.BadParameter("--speed needs --at: the real clock has its own pace")
-    settings = _settings(config, embedded=embedded, simulate=simulate)
+    settings = _settings(config, daemon=True, embedded=embedded, simulate=simulate)
     options = Options(embedded=embedded, simulate=simulate, seed=seed, at=at, speed=speed or 1.0)
     _end_with(lambda: _run(settings, options))
 
@@ -148,14 +148,16 @@ def limit(
 @app.command(name="config")
 def check_config(file: Annotated[Path, typer.Argument(help="The file to check.")]) -> None:
     """Check a settings file; names every mistake and exits 1 if there is one."""
-    _settings(file)
+    _settings(file, daemon=True)
     typer.echo(f"{file}: good")
 
 
-def _settings(config: Path | None, *, embedded: bool = False, simulate: bool = False) -> Settings:
-    """Read the settings; what ``--embedded`` needs and nobody said is the simulated market's."""
+def _settings(
+    config: Path | None, *, daemon: bool = False, embedded: bool = False, simulate: bool = False
+) -> Settings:
+    """Read the settings. A rate that nobody gave is needed by a daemon on servers of its own only."""
     environ = dict(os.environ)
-    if embedded and config is None:
+    if config is None and (embedded or not daemon):
         environ.setdefault("QUOTA_MARKET__HKD_CNY", _SIMULATED_RATE)
     if simulate:
         for pool, yuan in LIMITS_YUAN.items():
@@ -223,9 +225,8 @@ async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:
     store = await stack.enter_async_context(embedded_store())
     broker = await stack.enter_async_context(embedded_broker())
     redis = settings.redis.model_copy(update={"url": store})
-    return settings.model_copy(
-        update={"redis": redis, "mqtt": settings.mqtt.model_copy(update={"url": broker})}
-    )
+    mqtt = settings.mqtt.model_copy(update={"url": broker})
+    return settings.model_copy(update={"redis": redis, "mqtt": mqtt})
 
 
 async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, library: Library) -> Running:

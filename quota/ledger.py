@@ -17,7 +17,7 @@ from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.journal import Entry, line
 from quota.library import Library
-from quota.pool import Change, Opening, Order, Pool
+from quota.pool import Change, Execution, Opening, Order, Pool
 
 KEY_PARTS = ("pool", "orders", "execs", "holds", "changes", "journal")
 _PAGE = 1000
@@ -145,6 +145,10 @@ def pool_of(fields: Mapping[str, str]) -> Pool | None:
         raise LedgerCorrupt(f"pool: {error}") from None
 
 
+_FRAME = "trading_day limit_fen rate schedule admission levels resumes_in_opening halted began exhausted"
+FRAME = (*_FRAME.split(), "suspended", "phase", "level")
+"""The fields that the library also keeps as one text, in its order."""
+
 _SIDES = (None, *Side)
 _VERDICTS = (None, *Verdict)
 
@@ -166,6 +170,12 @@ def order_of(record: bytes) -> Order:
         off_book=bool(off),
         violations=frozenset(kind for place, kind in enumerate(Violation) if bits >> place & 1),
     )
+
+
+def execution_of(record: bytes) -> Execution:
+    """Read an execution's record: five MessagePack values, one after the other."""
+    order_id, side, price, quantity, busted = msgspec.msgpack.decode(b"\x95" + record)
+    return Execution(order_id, Side.BUY if side == 1 else Side.SELL, price, quantity, bool(busted))
 
 
 class RedisLedger:
@@ -244,6 +254,30 @@ class RedisLedger:
         """Read the records of these orders; None where there is none."""
         records = await self._library.command("HMGET", keys(pool)[1], *ids)
         return [None if record is None else order_of(record) for record in records]
+
+    async def executions(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Execution | None]:
+        """Read the records of these executions; None where there is none."""
+        records = await self._library.command("HMGET", keys(pool)[2], *ids)
+        return [None if record is None else execution_of(record) for record in records]
+
+    async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
+        """Say where the hash contradicts itself, or holds more or fewer records than these."""
+        fields = await self._library.command("HGETALL", keys(pool)[0])
+        texts = {name.decode(): value.decode() for name, value in fields.items()}
+        if (stored := pool_of(texts)) is None:
+            return []
+        said = {
+            "balance_fen": (texts.get("balance_fen"), str(stored.balance_fen)),
+            "status": (texts.get("status"), str(stored.status)),
+            "frame": (texts.get("frame"), "\n".join(texts.get(name, "") for name in FRAME)),
+            "orders": (await self._library.command("HLEN", keys(pool)[1]), orders),
+            "execs": (await self._library.command("HLEN", keys(pool)[2]), executions),
+        }
+        return [
+            f"pool {name}: is {is_!r}, should be {should!r}"
+            for name, (is_, should) in said.items()
+            if is_ != should
+        ]
 
     async def _call(self, function: str, pool: PoolName, *args: bytes | str) -> Any:  # noqa: ANN401 - a reply is what the function says
         return await self._library.call(function, keys(pool), *args)

@@ -38,6 +38,14 @@ class Record(Protocol):
         """Read order records."""
         ...
 
+    async def executions(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Execution | None]:
+        """Read execution records."""
+        ...
+
+    async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
+        """Say where the pool contradicts itself, or holds more or fewer records than these."""
+        ...
+
     async def changes(self, pool: PoolName, after: str) -> Sequence[Change]:
         """Read the changes after an id."""
         ...
@@ -196,11 +204,31 @@ async def _touched_since(record: Record, name: PoolName, last_seq: int) -> set[s
 
 
 async def _pool_differences(record: Record, name: PoolName, fold: Fold) -> list[str]:
+    """Compare everything that only holds while nothing is written: looked at twice to know that."""
     stored = await record.read(name)
-    if stored is None or (stored.trading_day, stored.seq) != (fold.pool.trading_day, fold.pool.seq):
+    if not _is_at(stored, fold):
         return []
-    return [
+    differences = [
         f"pool {figure}: the store has {getattr(stored, figure)}, the fold has {getattr(fold.pool, figure)}"
         for figure in _SUMS
         if getattr(stored, figure) != getattr(fold.pool, figure)
     ]
+    differences += await record.contradictions(name, len(fold.orders), len(fold.executions))
+    differences += await _execution_differences(record, name, fold)
+    return differences if _is_at(await record.read(name), fold) else []
+
+
+def _is_at(stored: Pool | None, fold: Fold) -> bool:
+    return stored is not None and (stored.trading_day, stored.seq) == (fold.pool.trading_day, fold.pool.seq)
+
+
+async def _execution_differences(record: Record, name: PoolName, fold: Fold) -> list[str]:
+    ids, differences = sorted(fold.executions), []
+    for start in range(0, len(ids), _PAGE):
+        page = ids[start : start + _PAGE]
+        for exec_id, found in zip(page, await record.executions(name, page), strict=True):
+            if found != fold.executions[exec_id]:
+                differences.append(
+                    f"execution {exec_id}: the store has {found}, the fold has {fold.executions[exec_id]}"
+                )
+    return differences

@@ -229,3 +229,24 @@ async def test_restart_with_another_at_moves_the_schedule_and_nothing_else(home:
     home.quotad.start()
     assert home.quotad.code(30) == 1
     assert f"the store's day is {DAY}: a day never goes back" in home.quotad.log
+
+
+async def test_a_flood_of_mistakes_is_told_and_what_stands_behind_it_is_decided(home: House) -> None:
+    """Fifteen arrays of a thousand mistakes are more than may be sent without a confirmation."""
+    home.quotad.kill()
+    with Tap(home.broker.port, ("connect/+/decisions/#", "connect/+/dead")) as tap:
+        for _ in range(15):
+            tap.say(ORDERS, [{}] * 1000)
+        tap.say(ORDERS, new("behind"))
+        home.quotad.start()
+        await until(lambda: any(b"behind" in body for _, body in tap.heard))
+        await until(lambda: sum(topic.endswith("/dead") for topic, _ in tap.heard) == 15_000)
+    assert reasons(home) == []
+
+
+@pytest.mark.usefixtures("home")
+async def test_a_time_at_the_end_of_the_calendar_is_a_mistake_and_no_end(tap: Tap) -> None:
+    tap.say(ORDERS, new("far", time="9999-12-31T23:59:59-12:00"))
+    tap.say(ORDERS, new("near"))
+    await until(lambda: any(b"near" in body for _, body in tap.heard))
+    assert any(b"time: must be RFC 3339" in body for topic, body in tap.heard if topic.endswith("/dead"))

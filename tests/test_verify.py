@@ -17,7 +17,7 @@ from quota.events import Event
 from quota.journal import Entry
 from quota.ledger import Act, keys
 from quota.memory import Book, MemoryLedger
-from quota.pool import Change, Opening, Order, Pool
+from quota.pool import Change, Execution, Opening, Order, Pool
 from quota.verify import Findings, verify
 from tests.daemons import DAY, House, house, new
 from tests.tap import Tap, until, until_now
@@ -58,6 +58,15 @@ class Record(MemoryLedger):
 
     async def orders(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Order | None]:
         return [self.books[pool].orders.get(order_id) for order_id in ids]
+
+    async def executions(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Execution | None]:
+        return [self.books[pool].executions.get(exec_id) for exec_id in ids]
+
+    async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
+        book = self.books[pool]
+        return (
+            [] if (len(book.orders), len(book.executions)) == (orders, executions) else ["pool: other counts"]
+        )
 
     async def changes(self, pool: PoolName, after: str) -> Sequence[Change]:
         return await super().changes(pool, after)
@@ -214,7 +223,7 @@ def home(tmp_path: Path) -> Iterator[House]:
         yield home
 
 
-POOL_KEY, ORDERS_KEY, _, _, _, JOURNAL_KEY = keys(POOL)
+POOL_KEY, ORDERS_KEY, EXECS_KEY, _, _, JOURNAL_KEY = keys(POOL)
 SPOILT: dict[str, tuple[Callable[[Redis], object], str]] = {
     "a sum of the pool": (
         lambda redis: redis.hincrby(POOL_KEY, "open_buy_fen", 1),
@@ -225,6 +234,17 @@ SPOILT: dict[str, tuple[Callable[[Redis], object], str]] = {
             "redis.call('HSET', KEYS[1], '1', redis.call('HGET', KEYS[1], '2'))", 1, ORDERS_KEY
         ),
         "order 1: the store has Order(",
+    ),
+    "the balance": (lambda redis: redis.hset(POOL_KEY, "balance_fen", 77), "pool balance_fen: is '77'"),
+    "the status": (lambda redis: redis.hset(POOL_KEY, "status", "exhausted"), "pool status: is 'exhausted'"),
+    "a field of the frame": (lambda redis: redis.hset(POOL_KEY, "halted", "why"), "pool frame: is"),
+    "an order too many": (
+        lambda redis: redis.hset(ORDERS_KEY, "ghost", "x"),
+        "pool orders: is 5, should be 4",
+    ),
+    "an execution too many": (
+        lambda redis: redis.hset(EXECS_KEY, "ghost", "x"),
+        "pool execs: is 1, should be 0",
     ),
     "an entry": (lambda redis: redis.xdel(JOURNAL_KEY, "2-0"), "seq 2: is missing, 3 comes next"),
     "the last entry": (lambda redis: redis.xdel(JOURNAL_KEY, "4-0"), "seq 4: the journal ends at 3"),
@@ -245,6 +265,7 @@ async def test_the_command_names_what_is_broken_and_exits_1(home: House) -> None
         told = home.quotad.does("verify")
         assert (told.returncode, text in told.stdout) == (1, True), told
         for key, dump in saved.items():
+            raw.delete(key)
             if dump is not None:
                 raw.restore(key, 0, dump, replace=True)
     raw.close()
