@@ -90,7 +90,7 @@ def _receiver(port: int, version: aiomqtt.ProtocolVersion, *, kept: bool = True)
         return aiomqtt.Client(
             "127.0.0.1", port, identifier="receiver311", protocol=version, clean_session=not kept
         )
-    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho leaves it untyped
     properties.SessionExpiryInterval = 3_600 if kept else 0
     properties.ReceiveMaximum = 1_000
     return aiomqtt.Client(

@@ -231,14 +231,13 @@ async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:
 
 async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, library: Library) -> Running:
     """Build the daemon and connect its feed; signals end it."""
-    market, ledger = settings.market, RedisLedger(library)
-    clock = MarketClock()
+    market, ledger, clock = settings.market, RedisLedger(library), MarketClock()
     if options.at is not None:
         clock = MarketClock(options.at, await library.server_ms(), options.speed, real=False)
-    days = market.calendar
+    own = market.calendar
     almanac = Almanac(
         clock=clock,
-        calendar=Calendar.load(closed=days.closed, extra=days.open, half_days=days.half_days),
+        calendar=Calendar.load(closed=own.closed, extra=own.open, half_days=own.half_days),
         market=market,
         levels=settings.alerts.levels,
         open_late=market.open_late == "open" or options.embedded or options.at is not None,
@@ -287,10 +286,10 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
 
 
 def _notes(settings: Settings, address: str) -> list[str]:
-    root = settings.mqtt.root
+    pool = f"{settings.mqtt.root}/NB-SH"
     return [
         f"metrics  http://{address}/metrics   pools  http://{address}/api/pools",
-        f"broker   {settings.mqtt.url}   orders  {root}/NB-SH/orders   fills  {root}/NB-SH/fills",
+        f"broker   {settings.mqtt.url}   orders  {pool}/orders   fills  {pool}/fills",
         f"store    {settings.redis.url}",
     ]
 

@@ -121,7 +121,7 @@ def test_the_environment_counts_more_than_the_file(config: Path, monkeypatch: py
 
 
 def test_running_without_a_rate_says_which_setting_is_missing() -> None:
-    for words in (("run",), ("run", "--simulate"), ("status",), ("verify",)):
+    for words in (("run",), ("run", "--simulate")):
         told = does(*words)
         assert told.exit_code == 1
         assert told.output.startswith("market.hkd_cny: required where a southbound pool is served")
