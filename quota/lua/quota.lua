@@ -331,6 +331,7 @@ local function has_bit(bits, bit) return bits % (2 * bit) >= bit end
 -- Notes what should not be, each kind once per order. Returns the fresh kinds, or nil.
 local function note_violations(o)
   if o.verdict == 0 or o.filled == 0 then return nil end
+  if o.verdict == 1 and o.filled <= o.quantity and not (o.side == 1 and o.top > o.price) then return nil end
   local fresh
   local function note(kind, holds)
     if holds and not has_bit(o.bits, BIT[kind]) then
@@ -348,7 +349,8 @@ end
 -- A batch: the pool, the records read and written, the entries to append. ----------------------
 
 local function batch_of(keys, pool, now)
-  return {keys = keys, now = now, pool = pool, stored = pool and pool.frame, seq = pool and pool.seq,
+  return {keys = keys, now = now, now_text = whole(now), pool = pool, stored = pool and pool.frame,
+          seq = pool and pool.seq,
           orders = {}, execs = {}, order_ids = {}, exec_ids = {}, journal = {}, counts = {}, changes = {}}
 end
 
@@ -367,13 +369,9 @@ local function put_order(batch, id, order)
   batch.order_ids[#batch.order_ids + 1] = id
 end
 
--- The execution of an id (order_id, side, price, quantity, busted), or false.
-local function exec_of(batch, id)
-  if batch.execs[id] == nil then
-    local packed = redis.call('HGET', batch.keys[3], id)
-    batch.execs[id] = packed and {unpacked(packed)}
-  end
-  return batch.execs[id]
+-- An execution (order_id, side, price, quantity, busted), or false.
+local function read_exec(packed)
+  return packed and {unpacked(packed)}
 end
 
 -- The fields that are watched, and what the stream calls them.
@@ -492,7 +490,7 @@ local function journal_event(batch, event, verdict, violations)
   number(batch, pool.frame, event[1], event[2])
   local frame = pool.frame
   local entry = {whole(pool.seq) .. '-0', 'event', event[8], 'verdict', verdict or '', 'balance_fen',
-                 whole(pool.balance_fen), 'status', frame.status, 'phase', frame.phase, 'time_ms', whole(batch.now)}
+                 whole(pool.balance_fen), 'status', frame.status, 'phase', frame.phase, 'time_ms', batch.now_text}
   if violations then
     entry[14], entry[15] = 'violations', table.concat(violations, ',')
     for _, kind in ipairs(violations) do count(batch, 'violated_' .. kind) end
@@ -549,7 +547,7 @@ end
 -- Counts a trade, or undoes it. A bust that comes first counts as its fill, already undone.
 local function apply_execution(batch, event)
   local busted, side, value = event[1] == 'bust' and 1 or 0, SIDE[event[3]], event[4] * event[5]
-  local was, exec = order_of(batch, event[2]), exec_of(batch, event[6])
+  local was, exec = order_of(batch, event[2]), batch.execs[event[6]]
   local now = copied(was)
   if exec then
     if exec[1] ~= event[2] or exec[2] ~= side or exec[3] ~= event[4] or exec[4] ~= event[5] then
@@ -590,12 +588,33 @@ end
 
 local function invalid(message) return redis.error_reply('QUOTAINVALID ' .. message) end
 
+-- Reads the records that a batch will ask for: one command for the orders, one for the executions.
+local function fetch(key, records, ids, read)
+  for from = 1, #ids, 4000 do
+    local found = redis.call('HMGET', key, unpack(ids, from, math.min(from + 3999, #ids)))
+    for i = 1, #found do records[ids[from + i - 1]] = read(found[i]) end
+  end
+end
+
+local function fetch_records(batch, events)
+  local order_ids, exec_ids = {}, {}
+  for i = 1, #events do
+    order_ids[i] = events[i][2]
+    if events[i][6] ~= '' then exec_ids[#exec_ids + 1] = events[i][6] end
+  end
+  fetch(batch.keys[2], batch.orders, order_ids, read_order)
+  fetch(batch.keys[3], batch.execs, exec_ids, read_exec)
+end
+
 -- Applies a batch of events, packed with MessagePack. Returns the decisions, packed likewise: each
 -- {outcome, verdict, reason, balance_fen, seq, status, phase}.
 local function apply_batch(keys, args)
   local events, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
   local pool = batch.pool
-  if pool then judge_clock(batch) end
+  if pool then
+    judge_clock(batch)
+    fetch_records(batch, events)
+  end
   local out = {'\221' .. struct.pack('>I4', #events)}
   for i = 1, #events do
     local outcome, verdict, seq, reason = apply(batch, events[i])
