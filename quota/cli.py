@@ -99,7 +99,7 @@ def status(
 
 @app.command()
 def check(pool: Pool, side: Side, config: Config = None) -> None:
-    """Tell what a buy or a sell would get now; exits 2 where it would be refused."""
+    """Tell what a buy or a sell would get now; exits 3 where it would be refused."""
     settings = _settings(config)
     _end_with(lambda: operator.check(settings, pool, side))
 
@@ -250,7 +250,7 @@ async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, li
         days=Days(ledger, almanac, market.pools),
         metrics=Metrics(market.pools, version("quotad")),
     )
-    for name in (signal.SIGTERM, signal.SIGINT):
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(name, running.stop)
     return running
 
@@ -288,8 +288,8 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
 def _notes(settings: Settings, address: str) -> list[str]:
     pool = f"{settings.mqtt.root}/NB-SH"
     return [
-        f"metrics  http://{address}/metrics   pools  http://{address}/api/pools",
-        f"broker   {settings.mqtt.url}   orders  {pool}/orders   fills  {pool}/fills",
+        f"pages    http://{address}/metrics  /api/pools",
+        f"broker   {settings.mqtt.url}  topics {pool}/orders  {pool}/fills",
         f"store    {settings.redis.url}",
     ]
 

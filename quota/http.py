@@ -6,6 +6,7 @@ Nothing here decides or remembers anything: each page asks the functions it was 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -154,7 +155,9 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ConfigError(f"http.listen: cannot bind {host}:{port} ({error.strerror})") from None
+        raise ConfigError(
+            f"http.listen: cannot bind {host}:{port} ({os.strerror(error.errno or 0)})"
+        ) from None
 
 
 def _written(listener: socket.socket) -> str:

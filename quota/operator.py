@@ -26,6 +26,7 @@ from quota.watch import report_of
 
 _WATCH_S = 1.0
 _REASON_MAX = 256
+_REFUSED = 3  # 2 is a command line that is not understood
 
 
 @asynccontextmanager
@@ -69,11 +70,11 @@ async def status(settings: Settings, *, watch: bool, json: bool) -> int:
 
 
 async def check(settings: Settings, pool: PoolName, side: Side) -> int:
-    """Tell what an order would get: exit 0 for accepted, 2 for a refusal."""
+    """Tell what an order would get: exit 0 for accepted, 3 for a refusal."""
     async with ledger_of(settings) as ledger:
         verdict, balance_fen, state = await ledger.check(pool, side)
     Console().out(f"{pool} {side}: {verdict} (balance {yuan(balance_fen)}, {state})", highlight=False)
-    return 0 if verdict is Verdict.ACCEPTED else 2
+    return 0 if verdict is Verdict.ACCEPTED else _REFUSED
 
 
 async def verify_pools(settings: Settings) -> int:
@@ -122,5 +123,5 @@ async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limi
     async with ledger_of(settings) as ledger:
         state = await ledger.operate(pool, deed)
         (report,) = await reports(ledger, [pool])
-    Console().out(f"{name} {pool}: done, {state}", plain(report), sep="\n", highlight=False)
+    Console().out(f"{name} {pool}: done; the pool is now {state}", plain(report), sep="\n", highlight=False)
     return 0

@@ -115,7 +115,7 @@ def end_of_day(
     """Print what the day was and what verify found of it; 1 if anything differs."""
     console.print("The day is over.", style="bold")
     for report in reports:
-        console.out(plain(report), highlight=False)
+        console.out(plain(report).partition(" at ")[0], highlight=False)
     for pool, numbers in getattr(summary, "pools", {}).items():
         refused = ", ".join(f"{count} {verdict}" for verdict, count in numbers.refused.items()) or "none"
         sent = f"{numbers.orders} orders, {numbers.accepted} accepted, refused: {refused}"

@@ -82,7 +82,10 @@ class Watch:
 
     def _store(self, *, up: bool, trouble: str = "") -> None:
         if up != self.store_up:
-            log.info("store.reached" if up else "store.lost", reason=trouble)
+            if up:
+                log.info("store.reached")
+            else:
+                log.warning("store.lost", reason=trouble)
         self.store_up, self.trouble = up, trouble
 
     async def _look(self, pool: PoolName) -> None:

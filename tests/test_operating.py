@@ -59,7 +59,7 @@ async def ask(tap: Tap, order: dict[str, object]) -> dict[str, object]:
 
 async def test_halt_and_resume_show_everywhere(home: House, tap: Tap) -> None:
     told = home.quotad.does("halt", "NB-SH", "--reason", "the feed smells")
-    assert (told.returncode, told.stdout.splitlines()[0]) == (0, "halt NB-SH: done, halted")
+    assert (told.returncode, told.stdout.splitlines()[0]) == (0, "halt NB-SH: done; the pool is now halted")
     await until(lambda: home.quotad.pool("NB-SH")["status"] == "halted")
     series = 'quota_status{pool="NB-SH",status="%s"}'
     assert [home.quotad.metric(series % word) for word in ("halted", "open")] == [1, 0]
@@ -67,10 +67,15 @@ async def test_halt_and_resume_show_everywhere(home: House, tap: Tap) -> None:
     await until(lambda: "the feed smells" in home.quotad.log)
     assert (await ask(tap, new("1")))["verdict"] == "halted"
     assert (await ask(tap, new("2", "sell 1.00 1")))["verdict"] == "accepted"
-    assert home.quotad.does("check", "NB-SH", "buy").stdout.startswith("NB-SH buy: halted (balance 1,000.0")
+    refused = home.quotad.does("check", "NB-SH", "buy")
+    assert refused.returncode == 3
+    assert refused.stdout.startswith("NB-SH buy: halted (balance 1,000.0")
 
     resumed = home.quotad.does("resume", "NB-SH", "--reason", "it was lunch")
-    assert (resumed.returncode, resumed.stdout.splitlines()[0]) == (0, "resume NB-SH: done, open")
+    assert (resumed.returncode, resumed.stdout.splitlines()[0]) == (
+        0,
+        "resume NB-SH: done; the pool is now open",
+    )
     assert (await ask(tap, new("1")))["verdict"] == "halted"  # the first answer stays
     assert (await ask(tap, new("3")))["verdict"] == "accepted"
     acts = [entry for entry in journal(home) if entry["event"] in {"halt", "resume"}]
@@ -89,11 +94,17 @@ async def test_a_higher_limit_works_at_once_and_refused_orders_stay_refused(home
     assert (await ask(tap, new("1", "buy 10.00 100")))["status"] == "exhausted"
     assert (await ask(tap, new("2")))["verdict"] == "exhausted"
     raised = home.quotad.does("limit", "NB-SH", "3000", "--reason", "more")
-    assert (raised.returncode, raised.stdout.splitlines()[0]) == (0, "limit NB-SH: done, exhausted")
+    assert (raised.returncode, raised.stdout.splitlines()[0]) == (
+        0,
+        "limit NB-SH: done; the pool is now exhausted",
+    )
     await until(lambda: home.quotad.pool("NB-SH")["limit_fen"] == 300_000)
     assert (await ask(tap, new("3")))["verdict"] == "exhausted"
     reopened = home.quotad.does("limit", "NB-SH", "3000.50", "--reason", "and open", "--reopen")
-    assert (reopened.returncode, reopened.stdout.splitlines()[0]) == (0, "limit NB-SH: done, open")
+    assert (reopened.returncode, reopened.stdout.splitlines()[0]) == (
+        0,
+        "limit NB-SH: done; the pool is now open",
+    )
     assert (await ask(tap, new("4")))["verdict"] == "accepted"
     assert (await ask(tap, new("2")))["verdict"] == "exhausted"
     act = journal(home)[-2]
@@ -118,7 +129,7 @@ async def test_a_higher_limit_works_at_once_and_refused_orders_stay_refused(home
         (("resume", "NB-SH", "--reason", "x"), 1, "quotad: NB-SH: the pool is not halted"),
         (("limit", "NB-SH", "0", "--reason", "x"), 2, "above zero"),
         (("limit", "NB-SH", "1e3", "--reason", "x"), 2, "must be an amount in yuan"),
-        (("limit", "NB-SH", "45000000000000", "--reason", "x"), 0, "limit NB-SH: done, open"),
+        (("limit", "NB-SH", "45000000000000", "--reason", "x"), 0, "limit NB-SH: done; the pool is now open"),
         (("check", "NB-SH", "buy"), 0, "NB-SH buy: accepted (balance 1,000.00, open)"),
         (("check", "SB-SH", "sell"), 0, "SB-SH sell: accepted (balance 42.000 bn, "),
         (("verify",), 0, f"NB-SH {DAY}: 0 entries, 0 orders: journal and records agree"),

@@ -44,7 +44,7 @@ local function malformed(keys, args)
   if not SIDE[side] then return 'side: must be buy or sell' end
   local milli = price_milli(price)
   if not milli then
-    return 'price: must be a decimal above zero with at most 13 digits before the point and 3 after it'
+    return 'price: must be a decimal above zero, at most 13 digits before the point (no leading zeros) and 3 after it'
   end
   local units = #quantity <= 16 and find(quantity, '^[1-9]%d*$') and tonumber(quantity)
   if not units or units > BOUND then return 'quantity: must be a positive integer of at most 4500000000000000' end
