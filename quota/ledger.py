@@ -172,10 +172,11 @@ def order_of(record: bytes) -> Order:
     )
 
 
-def execution_of(record: bytes) -> Execution:
-    """Read an execution's record: five MessagePack values, one after the other."""
-    order_id, side, price, quantity, busted = msgspec.msgpack.decode(b"\x95" + record)
-    return Execution(order_id, Side.BUY if side == 1 else Side.SELL, price, quantity, bool(busted))
+def execution_of(record: bytes, order_ids: Mapping[int, str]) -> Execution:
+    """Read an execution's record: four MessagePack values. ``order_ids`` names orders by their seq."""
+    order, side, price, quantity = msgspec.msgpack.decode(b"\x94" + record)
+    order_id = order if isinstance(order, str) else order_ids.get(order, f"seq {order}")
+    return Execution(order_id, Side.BUY if side % 2 else Side.SELL, price, quantity, side > len(Side))
 
 
 class RedisLedger:
@@ -255,10 +256,12 @@ class RedisLedger:
         records = await self._library.command("HMGET", keys(pool)[1], *ids)
         return [None if record is None else order_of(record) for record in records]
 
-    async def executions(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Execution | None]:
+    async def executions(
+        self, pool: PoolName, ids: Sequence[str], order_ids: Mapping[int, str]
+    ) -> Sequence[Execution | None]:
         """Read the records of these executions; None where there is none."""
         records = await self._library.command("HMGET", keys(pool)[2], *ids)
-        return [None if record is None else execution_of(record) for record in records]
+        return [None if record is None else execution_of(record, order_ids) for record in records]
 
     async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
         """Say where the hash contradicts itself, or holds more or fewer records than these."""

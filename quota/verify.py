@@ -7,7 +7,7 @@ nothing was written meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,8 +38,10 @@ class Record(Protocol):
         """Read order records."""
         ...
 
-    async def executions(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Execution | None]:
-        """Read execution records."""
+    async def executions(
+        self, pool: PoolName, ids: Sequence[str], order_ids: Mapping[int, str]
+    ) -> Sequence[Execution | None]:
+        """Read execution records; ``order_ids`` names the orders by the seq of their decision."""
         ...
 
     async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
@@ -224,9 +226,10 @@ def _is_at(stored: Pool | None, fold: Fold) -> bool:
 
 async def _execution_differences(record: Record, name: PoolName, fold: Fold) -> list[str]:
     ids, differences = sorted(fold.executions), []
+    order_ids = {order.seq: order_id for order_id, order in fold.orders.items() if order.seq}
     for start in range(0, len(ids), _PAGE):
         page = ids[start : start + _PAGE]
-        for exec_id, found in zip(page, await record.executions(name, page), strict=True):
+        for exec_id, found in zip(page, await record.executions(name, page, order_ids), strict=True):
             if found != fold.executions[exec_id]:
                 differences.append(
                     f"execution {exec_id}: the store has {found}, the fold has {fold.executions[exec_id]}"

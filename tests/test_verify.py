@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,7 +59,12 @@ class Record(MemoryLedger):
     async def orders(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Order | None]:
         return [self.books[pool].orders.get(order_id) for order_id in ids]
 
-    async def executions(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Execution | None]:
+    async def executions(
+        self,
+        pool: PoolName,
+        ids: Sequence[str],
+        order_ids: Mapping[int, str],  # noqa: ARG002 - in memory, executions name their orders
+    ) -> Sequence[Execution | None]:
         return [self.books[pool].executions.get(exec_id) for exec_id in ids]
 
     async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:

@@ -10,7 +10,8 @@
 --                    decided_{side}_{verdict}, violated_{kind} (counts)
 --   orders   hash    order_id -> MessagePack of side, price (thousandths), quantity, verdict, seq,
 --                    filled, value (thousandths), top price, off the book, violations (bits)
---   execs    hash    exec_id -> MessagePack of order_id, side, price, quantity, busted
+--   execs    hash    exec_id -> MessagePack of the order (the seq of its decision, or its id where
+--                    that is not known yet), side (busted: plus 2), price, quantity
 --   holds    zset    reservations that end by themselves
 --   changes  stream  kind, was, now, seq, balance_fen, limit_fen, time_ms, reason
 --   journal  stream  one entry per seq, id "<seq>-0", event (a line of words), verdict, balance_fen, status,
@@ -369,7 +370,8 @@ local function put_order(batch, id, order)
   batch.order_ids[#batch.order_ids + 1] = id
 end
 
--- An execution (order_id, side, price, quantity, busted), or false.
+-- An execution (order, side or side + 2 where busted, price, quantity), or false. A seq is a third
+-- of an id's bytes, and there are more executions than anything else.
 local function read_exec(packed)
   return packed and {unpacked(packed)}
 end
@@ -424,7 +426,7 @@ local function put_records(key, ids, records, packed)
   end
 end
 
-local function pack_exec(exec) return pack(unpack(exec, 1, 5)) end
+local function pack_exec(exec) return pack(unpack(exec, 1, 4)) end
 
 -- What the hash should say: the frame and its fields if it changed, the sums, the counts.
 local function pool_fields(batch)
@@ -550,10 +552,12 @@ local function apply_execution(batch, event)
   local was, exec = order_of(batch, event[2]), batch.execs[event[6]]
   local now = copied(was)
   if exec then
-    if exec[1] ~= event[2] or exec[2] ~= side or exec[3] ~= event[4] or exec[4] ~= event[5] then
+    local is_busted = exec[2] > 2
+    if (exec[1] ~= event[2] and exec[1] ~= was.seq) or exec[2] ~= (is_busted and side + 2 or side)
+        or exec[3] ~= event[4] or exec[4] ~= event[5] then
       return broken(batch, event, was, 'exec_reused')
     end
-    if exec[5] == 1 or busted == 0 then return 'duplicate' end
+    if is_busted or busted == 0 then return 'duplicate' end
     now.value = now.value - value
   else
     if was.side ~= 0 and was.side ~= side then return broken(batch, event, was, 'side_conflict') end
@@ -564,7 +568,8 @@ local function apply_execution(batch, event)
   end
   local outcome, verdict, seq, reason = settle(batch, event, was, now)
   if outcome == 'applied' then
-    batch.execs[event[6]] = {event[2], side, event[4], event[5], busted}
+    local order = was.seq > 0 and was.seq or event[2]
+    batch.execs[event[6]] = {order, side + 2 * busted, event[4], event[5]}
     batch.exec_ids[#batch.exec_ids + 1] = event[6]
   end
   return outcome, verdict, seq, reason

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from quota import library
 from quota.decision import PoolName, Side, Verdict
 from quota.journal import Entry
-from quota.ledger import change_of, keys, order_of, pool_of
+from quota.ledger import change_of, execution_of, keys, order_of, pool_of
 from quota.memory import Book
 from quota.pool import Change, Execution, Pool
 from tests.servers import Store
@@ -102,11 +102,13 @@ async def theirs_of(client: Redis, pool: PoolName) -> State:
         raw: Any = await pipe.execute()
     fields = _texts(raw[0])
     _check_frame(fields, raw[3])
+    orders = {name.decode(): order_of(record) for name, record in raw[1].items()}
+    order_ids = {order.seq: order_id for order_id, order in orders.items() if order.seq}
     return State(
         fields={name: text for name, text in fields.items() if name not in _PRIVATE},
         pool=pool_of(fields),
-        orders={name.decode(): order_of(record) for name, record in raw[1].items()},
-        executions={name.decode(): execution_of(record) for name, record in raw[2].items()},
+        orders=orders,
+        executions={name.decode(): execution_of(record, order_ids) for name, record in raw[2].items()},
         changes=[replace(change_of("", entry), time_ms=0) for _, entry in raw[3]],
         journal=[replace(Entry.read(key.decode(), _texts(entry)), time_ms=0) for key, entry in raw[4]],
         days=sorted({name.decode().split(":")[3] for name in raw[5] if name.count(b":") == 3}),
@@ -121,14 +123,6 @@ def _check_frame(fields: Mapping[str, str], changes: Sequence[Any]) -> None:
     assert fields["last_change"] == changes[-1][0].decode()
     if "frame" in fields:
         assert fields["frame"].split("\n") == [fields.get(name) for name in frame_names()]
-
-
-def execution_of(record: bytes) -> Execution:
-    """Read an execution's record: five MessagePack values, one after the other."""
-    order_id, side, price, quantity, busted = msgspec.msgpack.decode(b"\x95" + record)
-    known = _SIDES[side]
-    assert known is not None
-    return Execution(order_id, known, price, quantity, bool(busted))
 
 
 def linked(store: Store) -> Redis:
