@@ -145,11 +145,6 @@ def acted(pool: Pool, now_ms: int) -> Pool:
     return levelled(judged(replace(pool, seq=pool.seq + 1), now_ms))
 
 
-def rated(pool: Pool, rate: str, now_ms: int) -> Pool:
-    """Set the day's rate. The caller has seen that no event has come yet."""
-    return judged(replace(pool, rate=rate), now_ms)
-
-
 def reason_refused(reason: str) -> str | None:
     """Tell why a reason may not be given; None if it may. It stands in the pool's frame as one line."""
     if not reason or _CONTROL.search(reason):
