@@ -7,19 +7,19 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import redis
 
+from quota import operator
 from quota.decision import PoolName
 from quota.embedded import free_port, valkey_binary
 from quota.endpoints import Redis as RedisSettings
 from quota.errors import ConfigError
 from quota.ledger import RedisLedger
-from quota.library import Library, connected
 from quota.pool import Opening
 
 DAY = "2026-11-23"
@@ -100,16 +100,9 @@ def _name_of(admin: redis.Redis) -> str:
     return f"{name} {facts.get(f'{name}_version', facts['redis_version'])} ({memory['mem_allocator']})"
 
 
-@asynccontextmanager
-async def ledger_of(store: Store) -> AsyncIterator[RedisLedger]:
-    """Connect as the daemon does, with our library loaded and patience for a busy machine."""
-    client = connected(RedisSettings(url=store.url, deadline_ms=60_000))
-    try:
-        library = Library(client)
-        await library.load()
-        yield RedisLedger(library)
-    finally:
-        await client.aclose()
+def ledger_of(store: Store) -> AbstractAsyncContextManager[RedisLedger]:
+    """Connect as the daemon does, with patience for a busy machine."""
+    return operator.ledger_of(RedisSettings(url=store.url, deadline_ms=60_000))
 
 
 async def opened(store: Store, ledger: RedisLedger, *pools: PoolName) -> None:

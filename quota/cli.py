@@ -217,7 +217,7 @@ async def _run(settings: Settings, options: Options) -> int:
         if summary is None:
             return 0
         found = [await verified(RedisLedger(library), pool) for pool in settings.market.pools]
-        return screen.end_of_day(Console(), summary, running.watch.reports(), found)
+        return screen.end_of_day(Console(), summary.pools, running.watch.reports(), found)
 
 
 async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:

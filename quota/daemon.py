@@ -130,7 +130,8 @@ class Daemon:
         if delivery.rate is not None:
             taken = await self._persist(self._days.rate, delivery.rate.trading_day, delivery.rate.rate)
             for pool in self._days.pools:
-                self._metrics.event(pool, "fx", Outcome.APPLIED if taken else Outcome.DEAD)
+                if not pool.northbound:
+                    self._metrics.event(pool, "fx", Outcome.APPLIED if taken else Outcome.DEAD)
             if not taken:
                 log.warning("rate.refused", trading_day=delivery.rate.trading_day, rate=delivery.rate.rate)
                 self._metrics.rate_refused()

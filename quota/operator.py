@@ -17,6 +17,7 @@ from quota.clock import MarketClock, iso
 from quota.config import Settings
 from quota.console import plain, table, yuan
 from quota.decision import PoolName, Side, Verdict
+from quota.endpoints import Redis
 from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
@@ -30,9 +31,9 @@ _REFUSED = 3  # 2 is a command line that is not understood
 
 
 @asynccontextmanager
-async def ledger_of(settings: Settings) -> AsyncIterator[RedisLedger]:
-    """Reach the store of the settings for a while."""
-    client = connected(settings.redis)
+async def ledger_of(settings: Redis) -> AsyncIterator[RedisLedger]:
+    """Reach a store for a while, with our library loaded."""
+    client = connected(settings)
     try:
         library = Library(client)
         await library.load()
@@ -51,7 +52,7 @@ async def status(settings: Settings, *, watch: bool, json: bool) -> int:
     """Show the pools, once or until interrupted."""
     console = Console()
     pools = settings.market.pools
-    async with ledger_of(settings) as ledger:
+    async with ledger_of(settings.redis) as ledger:
         if json or not (watch or console.is_terminal):
             while True:
                 now = await reports(ledger, pools)
@@ -71,7 +72,7 @@ async def status(settings: Settings, *, watch: bool, json: bool) -> int:
 
 async def check(settings: Settings, pool: PoolName, side: Side) -> int:
     """Tell what an order would get: exit 0 for accepted, 3 for a refusal."""
-    async with ledger_of(settings) as ledger:
+    async with ledger_of(settings.redis) as ledger:
         verdict, balance_fen, state = await ledger.check(pool, side)
     Console().out(f"{pool} {side}: {verdict} (balance {yuan(balance_fen)}, {state})", highlight=False)
     return 0 if verdict is Verdict.ACCEPTED else _REFUSED
@@ -79,7 +80,7 @@ async def check(settings: Settings, pool: PoolName, side: Side) -> int:
 
 async def verify_pools(settings: Settings) -> int:
     """Verify every pool; exit 1 if anything differs."""
-    async with ledger_of(settings) as ledger:
+    async with ledger_of(settings.redis) as ledger:
         found = [await verify(ledger, pool) for pool in settings.market.pools]
     for findings in found:
         for text in sentences(findings):
@@ -120,7 +121,7 @@ async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limi
         limit_fen=limit.get("limit_fen", 0),
         reopen=bool(limit.get("reopen", False)),
     )
-    async with ledger_of(settings) as ledger:
+    async with ledger_of(settings.redis) as ledger:
         state = await ledger.operate(pool, deed)
         (report,) = await reports(ledger, [pool])
     Console().out(f"{name} {pool}: done; the pool is now {state}", plain(report), sep="\n", highlight=False)

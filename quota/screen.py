@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.live import Live
 
 from quota.clock import iso
 from quota.console import plain, table
-from quota.decision import PoolName
+from quota.decision import PoolName, Verdict
 from quota.feed import StatusReport
 from quota.logs import configure
 from quota.operator import sentences
@@ -109,14 +109,36 @@ async def _played(running: Running, market: Coroutine[None, None, T]) -> T:
         running.stop()
 
 
+class Sent(Protocol):
+    """What a market sent to one pool in a day, and what came of it."""
+
+    @property
+    def orders(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def accepted(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def refused(self) -> Mapping[Verdict, int]: ...  # noqa: D102 - the names say it
+    @property
+    def fills(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def busts(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def cancels(self) -> int: ...  # noqa: D102 - the names say it
+    @property
+    def rejects(self) -> int: ...  # noqa: D102 - the names say it
+
+
 def end_of_day(
-    console: Console, summary: object, reports: Sequence[StatusReport], found: Sequence[Findings]
+    console: Console,
+    sent_to: Mapping[PoolName, Sent],
+    reports: Sequence[StatusReport],
+    found: Sequence[Findings],
 ) -> int:
     """Print what the day was and what verify found of it; 1 if anything differs."""
     console.print("The day is over.", style="bold")
     for report in reports:
         console.out(plain(report).partition(" at ")[0], highlight=False)
-    for pool, numbers in getattr(summary, "pools", {}).items():
+    for pool, numbers in sent_to.items():
         refused = ", ".join(f"{count} {verdict}" for verdict, count in numbers.refused.items()) or "none"
         sent = f"{numbers.orders} orders, {numbers.accepted} accepted, refused: {refused}"
         facts = f"{numbers.fills} fills, {numbers.busts} busts, {numbers.cancels} cancels"

@@ -151,6 +151,12 @@ async def test_an_order_that_is_wrong_is_named(record: Record, what: str) -> Non
     assert found.differences[0].startswith(f"order {order_id}: the store has Order(")
 
 
+async def test_an_execution_that_is_wrong_is_named(record: Record) -> None:
+    exec_id, execution = next(iter(record.book.executions.items()))
+    record.book.executions[exec_id] = replace(execution, busted=not execution.busted)
+    assert said(await verify(record, POOL)).startswith(f"execution {exec_id}: the store has Execution(")
+
+
 async def test_an_order_that_is_gone_is_named(record: Record) -> None:
     order_id = random.Random(3).choice(sorted(record.book.orders))
     del record.book.orders[order_id]

@@ -6,8 +6,9 @@
 --                    filled_sell_fen (fen), status, phase, seq, level, admission, rate (decimal),
 --                    schedule ("<server ms> <phase> …"), levels ("50 70 …", per cent), halted (the
 --                    reason), began, exhausted, suspended, resumes_in_opening (0 or 1), origin,
---                    kept ("<day> …"), published and last_change (ids in changes),
---                    decided_{side}_{verdict}, violated_{kind} (counts)
+--                    kept ("<day> …"), published and last_change (ids in changes), next_rate
+--                    ("<day> <rate>", announced for a day to come), frame (the rare fields as one
+--                    text), decided_{side}_{verdict}, violated_{kind} (counts)
 --   orders   hash    order_id -> MessagePack of side, price (thousandths), quantity, verdict, seq,
 --                    filled, value (thousandths), top price, off the book, violations (bits)
 --   execs    hash    exec_id -> MessagePack of the order (the seq of its decision, or its id where
