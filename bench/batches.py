@@ -19,7 +19,8 @@ from bench.rows import Bar, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import Decision, PoolName
 from quota.events import Event
-from quota.ledger import keys, packed
+from quota.ledger import packed
+from quota.record import keys
 
 POOL = PoolName.NB_SH
 SIZE = 256

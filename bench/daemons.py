@@ -57,7 +57,12 @@ async def run_daemon(store: Store, port: int, pool: PoolName, events: int) -> fl
     started = perf_counter()
     async with MqttFeed(MqttSettings(host="127.0.0.1", port=port)) as feed:
         running = Running(
-            feed=feed, ledger=ledger, library=library, days=days, metrics=Metrics([pool], "bench")
+            feed=feed,
+            ledger=ledger,
+            library=library,
+            days=days,
+            metrics=Metrics([pool], "bench"),
+            record=ledger.record,
         )
         life = asyncio.create_task(running.run())
         while ledger.applied < events or feed.unacknowledged:

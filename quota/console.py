@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from rich.bar import Bar
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -16,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from quota.decision import PoolName, Status, Verdict
-from quota.feed import Reply, StatusReport
+from quota.feed import StatusReport
+from quota.follow import Decided
 
 RECENT = 8
 """How many decisions the table shows."""
@@ -41,13 +41,13 @@ _WHOSE = "Amounts in RMB (bn: 1,000,000,000, m: 1,000,000), of the events quotad
 
 def table(
     reports: Sequence[StatusReport],
-    replies: Sequence[Reply],
+    latest: Sequence[Decided],
     *,
     at: str,
     rates: Mapping[PoolName, float],
     notes: Sequence[str] = (),
 ) -> RenderableType:
-    """Draw the pools, the latest decisions (``replies``, oldest first) and notes.
+    """Draw the pools, the latest decisions (newest first) and notes.
 
     ``at`` is the market's time in words, ``rates`` are decisions per second.
     """
@@ -57,8 +57,8 @@ def table(
         *(Text(remark, "yellow") for remark in _remarks(reports)),
         *(Text(note, "yellow") for note in notes),
     ]
-    if replies:
-        parts += ["", _decisions(replies)]
+    if latest:
+        parts += ["", _decisions(latest)]
     return Group(*parts, "", Text(_WHOSE, "dim"))
 
 
@@ -119,31 +119,20 @@ def _remarks(reports: Sequence[StatusReport]) -> Iterator[str]:
             yield f"{report.pool}: {_MEANINGS[report.status]}"
 
 
-def _decisions(replies: Sequence[Reply]) -> Table:
+def _decisions(latest: Sequence[Decided]) -> Table:
     """List the latest decisions, the newest first."""
     drawn = _grid()
     for name in ("time", "pool", "order", "side", "verdict"):
         drawn.add_column(name, overflow="fold")
     drawn.add_column("balance after", justify="right", overflow="fold")
-    for reply in islice(reversed(replies), RECENT):
-        drawn.add_row(
-            _clock(reply.time),
-            reply.pool,
-            reply.order_id,
-            reply.side,
-            _verdict(reply),
-            yuan(reply.balance_fen),
-        )
+    for one in latest[:RECENT]:
+        verdict = Text(one.verdict, "green" if one.verdict is Verdict.ACCEPTED else "red")
+        drawn.add_row(_clock(one.time), one.pool, one.order_id, one.side, verdict, yuan(one.balance_fen))
     return drawn
 
 
-def _verdict(reply: Reply) -> Text:
-    style = "green" if reply.verdict is Verdict.ACCEPTED else "red"
-    return Text.assemble((reply.verdict, style), (" again" if reply.replayed else "", "dim"))
-
-
 def _clock(time: str) -> str:
-    """Cut the time of day out of a time as replies carry it."""
+    """Cut the time of day out of a time."""
     return time[11:23]
 
 

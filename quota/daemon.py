@@ -31,7 +31,6 @@ REPLIES_MAX = 200
 """The most replies of one message: some 50 kB, which every broker takes."""
 
 _RETRY_S = (0.05, 2.0)
-_RECENT = 20
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -87,7 +86,6 @@ class Daemon:
         self._waiting = False
         self._stopping = asyncio.Event()
         self._consumer: asyncio.Task[None] | None = None
-        self.recent: list[Reply] = []
 
     async def consume(self) -> None:
         """Take in deliveries until told to stop; the batch in hand is finished.
@@ -226,7 +224,6 @@ class Daemon:
         for source, answers in replies.items():
             for start in range(0, len(answers), REPLIES_MAX):
                 self._feed.send(Replies(pool, source, tuple(answers[start : start + REPLIES_MAX])))
-            self.recent = [*self.recent, *answers][-_RECENT:]
 
     def _bury(self, run: Sequence[Delivery]) -> None:
         """Send what could not even be decoded to the dead letters."""

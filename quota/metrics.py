@@ -1,140 +1,34 @@
 """What Prometheus sees of the pools and of this daemon.
 
-Figures of a pool are read from its latest snapshot when Prometheus asks, so they are the store's
-own, whoever changed them. Everything else is counted here, in the daemon's one thread. Every
-series exists from the start, and no label ever takes a value from outside.
+The figures of the pools are in ``figures.py``. Everything else is counted here, in the daemon's
+one thread. Every series exists from the start, and no label ever takes a value from outside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import product
 from math import nan
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, Info, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from quota.decision import Outcome, Phase, PoolName, Side, Status, Verdict, Violation
-from quota.events import MARKET_TZ
+from quota.decision import Outcome, PoolName
+from quota.figures import PoolFigures, Shown
+from quota.forecast import Forecast
 from quota.ledger import Snapshot
-from quota.pool import Pool
+from quota.record import Verified
 
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust", "fx", "unknown")
 """The values of the label ``event``: what arrives by its name, the undecodable as ``unknown``."""
 
 EventKey = tuple[PoolName | None, str, Outcome]
 
-_POOL = ("pool", "direction", "exchange")
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _APPLY_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-
-
-def _yuan(fen: int) -> float:
-    return fen / 100
-
-
-def _midnight_s(trading_day: str) -> float:
-    return datetime.fromisoformat(trading_day).replace(tzinfo=MARKET_TZ).timestamp()
-
-
-# Not known is not zero: a figure is NaN where no day is open, and before the store was first read.
-_FIGURES: tuple[tuple[str, str, Callable[[Pool], float]], ...] = (
-    ("quota_limit_yuan", "The day's quota in RMB.", lambda pool: _yuan(pool.limit_fen)),
-    (
-        "quota_balance_yuan",
-        "What is left of the quota in RMB, by the events that quotad is fed.",
-        lambda pool: _yuan(pool.balance_fen),
-    ),
-    (
-        "quota_used_ratio",
-        "1 - balance / limit: below 0 and above 1 as it comes.",
-        lambda pool: pool.used_ratio,
-    ),
-    ("quota_seq", "Number of the pool's last journal entry of the day.", lambda pool: pool.seq),
-    ("quota_level", "Highest alert level reached, in per cent of the quota.", lambda pool: pool.level),
-    (
-        "quota_open_buy_orders_yuan",
-        "Limit value in RMB of buys that rest in the book.",
-        lambda pool: _yuan(pool.open_buy_fen),
-    ),
-    ("quota_filled_buys_yuan", "Traded value of buys in RMB.", lambda pool: _yuan(pool.filled_buy_fen)),
-    ("quota_filled_sells_yuan", "Traded value of sells in RMB.", lambda pool: _yuan(pool.filled_sell_fen)),
-    (
-        "quota_trading_day_timestamp_seconds",
-        "Midnight (UTC+8) of the pool's open trading day.",
-        lambda pool: _midnight_s(pool.trading_day),
-    ),
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pools(Collector):
-    """The latest snapshot of each pool, as metric families. None stands for a pool never read."""
-
-    snapshots: Mapping[PoolName, Snapshot | None]
-
-    def collect(self) -> Iterator[Metric]:
-        """Write all pool metrics."""
-        for name, text, figure in _FIGURES:
-            yield self._gauge(name, text, figure)
-        yield self._read_at()
-        yield self._states("status", Status, lambda pool: pool.status)
-        yield self._states("phase", Phase, lambda pool: pool.phase)
-        yield self._decisions()
-        yield self._violations()
-
-    def _known(self) -> Iterable[tuple[tuple[str, ...], Pool | None]]:
-        """Each pool's labels, and its record where a day is open."""
-        for name, snapshot in self.snapshots.items():
-            yield _labels(name), snapshot.pool if snapshot else None
-
-    def _gauge(self, name: str, text: str, figure: Callable[[Pool], float]) -> Metric:
-        family = GaugeMetricFamily(name, text, labels=_POOL)
-        for labels, pool in self._known():
-            family.add_metric(labels, nan if pool is None else figure(pool))
-        return family
-
-    def _read_at(self) -> Metric:
-        text = "When the pool was last read, by the store's clock; 0 before that."
-        family = GaugeMetricFamily("quota_pool_read_timestamp_seconds", text, labels=_POOL)
-        for name, snapshot in self.snapshots.items():
-            family.add_metric(_labels(name), snapshot.server_ms / 1000 if snapshot else 0)
-        return family
-
-    def _states(self, word: str, states: Iterable[str], state_of: Callable[[Pool], str]) -> Metric:
-        """One series per state: 1 for the present one. A pool never read is in none of them."""
-        text = f"1 for the pool's present {word}, 0 for the others."
-        family = GaugeMetricFamily(f"quota_{word}", text, labels=(*_POOL, word))
-        for name, snapshot in self.snapshots.items():
-            present = snapshot and (state_of(snapshot.pool) if snapshot.pool else "closed")
-            for state in states:
-                family.add_metric((*_labels(name), state), float(state == present))
-        return family
-
-    def _decisions(self) -> Metric:
-        text = "First decisions of the pool's day on new orders, whoever asked."
-        family = CounterMetricFamily("quota_decisions", text, labels=(*_POOL, "side", "verdict"))
-        for labels, pool in self._known():
-            for side, verdict in product(Side, Verdict):
-                count = pool.decided.get((side, verdict), 0) if pool else 0
-                family.add_metric((*labels, side, verdict), count)
-        return family
-
-    def _violations(self) -> Metric:
-        text = "Facts of the pool's day that should not be, once per order and kind."
-        family = CounterMetricFamily("quota_violations", text, labels=(*_POOL, "kind"))
-        for labels, pool in self._known():
-            for kind in Violation:
-                family.add_metric((*labels, kind), pool.violated.get(kind, 0) if pool else 0)
-        return family
-
-
-def _labels(pool: PoolName) -> tuple[str, str, str]:
-    return pool, pool.direction, pool.exchange
 
 
 @dataclass(slots=True, eq=False)
@@ -166,9 +60,9 @@ class Metrics:
 
     def __init__(self, served: Sequence[PoolName], version: str) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
-        self._snapshots: dict[PoolName, Snapshot | None] = dict.fromkeys(served)
+        self._shown = {pool: Shown() for pool in served}
         self._counts = _Counts(dict.fromkeys(product((*served, None), EVENTS, Outcome), 0))
-        self.registry.register(_Pools(self._snapshots))
+        self.registry.register(PoolFigures(self._shown))
         self.registry.register(self._counts)
         ProcessCollector(namespace="quota", registry=self.registry)
         Info("quota_build", "The program that runs.", registry=self.registry).info({"version": version})
@@ -208,7 +102,15 @@ class Metrics:
 
     def pool(self, name: PoolName, snapshot: Snapshot) -> None:
         """Show this snapshot from now on."""
-        self._snapshots[name] = snapshot
+        self._shown[name].snapshot = snapshot
+
+    def forecast(self, name: PoolName, forecast: Forecast) -> None:
+        """Show what is expected of a pool from now on."""
+        self._shown[name].forecast = forecast
+
+    def verified(self, name: PoolName, verified: Verified | None) -> None:
+        """Show the result of the last verification from now on."""
+        self._shown[name].verified = verified
 
     def event(self, pool: PoolName | None, event: str, outcome: Outcome, count: int = 1) -> None:
         """Count events of one outcome. A name that is none of ours is ``unknown``, a pool none."""
@@ -217,7 +119,7 @@ class Metrics:
         known[key if key in known else self._unknown(pool, event, outcome)] += count
 
     def _unknown(self, pool: PoolName | None, event: str, outcome: Outcome) -> EventKey:
-        return pool if pool in self._snapshots else None, event if event in EVENTS else "unknown", outcome
+        return pool if pool in self._shown else None, event if event in EVENTS else "unknown", outcome
 
     def lag(self, seconds: float) -> None:
         """Observe how long after its own time an event was decided."""

@@ -22,6 +22,7 @@ from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
 from quota.library import Library, connected
+from quota.record import RedisRecord, Verified
 from quota.verify import Findings, verify
 from quota.watch import report_of
 
@@ -81,11 +82,25 @@ async def check(settings: Settings, pool: PoolName, side: Side) -> int:
 async def verify_pools(settings: Settings) -> int:
     """Verify every pool; exit 1 if anything differs."""
     async with ledger_of(settings.redis) as ledger:
-        found = [await verify(ledger, pool) for pool in settings.market.pools]
+        found = [await _verified(ledger.record, pool) for pool in settings.market.pools]
     for findings in found:
         for text in sentences(findings):
             Console().out(text, highlight=False)
     return 1 if any(findings.differences for findings in found) else 0
+
+
+async def _verified(record: RedisRecord, pool: PoolName) -> Findings:
+    """Verify a pool and leave the result where the daemons find it, for their metrics."""
+    findings = await verify(record, pool)
+    if findings.trading_day is not None:
+        result = Verified(
+            trading_day=findings.trading_day,
+            seq=findings.entries,
+            differences=len(findings.differences),
+            time_ms=MarketClock.local_ms(),
+        )
+        await record.note(pool, result)
+    return findings
 
 
 def sentences(findings: Findings) -> list[str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 
 from quota.clock import iso
-from quota.console import plain, table
+from quota.console import RECENT, plain, table
 from quota.decision import PoolName, Verdict
 from quota.feed import StatusReport
 from quota.logs import configure
@@ -59,7 +59,7 @@ async def live(console: Console, running: Running, notes: Sequence[str]) -> None
             drawn.update(
                 table(
                     reports,
-                    running.daemon.recent[-8:],
+                    running.follower.decided(RECENT),
                     at=at,
                     rates=rates.of(reports),
                     notes=[*notes, *problems],

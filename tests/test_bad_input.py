@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from quota.decision import PoolName
-from quota.ledger import keys
 from quota.money import BOUND
+from quota.record import keys
 from tests.daemons import house, new
 from tests.tap import Tap, until_now
 

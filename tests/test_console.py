@@ -11,7 +11,8 @@ from rich.console import Console
 
 from quota.console import RECENT, plain, table, yuan
 from quota.decision import Phase, PoolName, Side, Status, Verdict
-from quota.feed import Reply, StatusReport
+from quota.feed import StatusReport
+from quota.follow import Decided
 
 BILLION_FEN = 100_000_000_000
 OPEN = StatusReport(
@@ -57,26 +58,27 @@ ABOVE = msgspec.structs.replace(
     used_ratio=-0.021231,
     level=0,
 )
-REPLY = Reply(
-    order_id="gw1-000001",
+DECIDED = Decided(
     pool=PoolName.NB_SH,
+    order_id="gw1-000001",
     side=Side.BUY,
+    price="1688.00",
+    quantity=100,
+    source="gw1",
     verdict=Verdict.ACCEPTED,
     balance_fen=20_345_678_901_23,
-    status=Status.OPEN,
     seq=41_234,
-    replayed=False,
     time="2026-11-23T09:31:00.123+08:00",
 )
 AT = "2026-11-23 09:31:00 (UTC+8)"
 
 
 def seen(
-    reports: list[StatusReport], replies: list[Reply] | None = None, *notes: str, width: int = 100
+    reports: list[StatusReport], latest: list[Decided] | None = None, *notes: str, width: int = 100
 ) -> str:
     console = Console(record=True, width=width, file=StringIO())
     rates = {PoolName.NB_SH: 12_345.4}
-    console.print(table(reports, replies or [], at=AT, rates=rates, notes=notes))
+    console.print(table(reports, latest or [], at=AT, rates=rates, notes=notes))
     return console.export_text()
 
 
@@ -142,25 +144,16 @@ def test_it_says_when_and_whose_balance_it_is() -> None:
     assert "of the events quotad is fed" in " ".join(text.split())
 
 
-def test_the_latest_decisions_come_newest_first_and_no_more_than_fit() -> None:
-    replies = [msgspec.structs.replace(REPLY, order_id=f"gw1-{number:06}") for number in range(20)]
-    text = seen([OPEN], replies, width=80)
-    assert re.findall(r"gw1-(\d+)", text) == [f"{19 - back:06}" for back in range(RECENT)]
+def test_no_more_decisions_are_shown_than_fit() -> None:
+    latest = [msgspec.structs.replace(DECIDED, order_id=f"gw1-{number:06}") for number in range(20)]
+    text = seen([OPEN], latest, width=80)
+    assert re.findall(r"gw1-(\d+)", text) == [f"{number:06}" for number in range(RECENT)]
 
 
-def test_a_decision_shows_its_verdict_and_that_it_was_a_replay() -> None:
-    refused = msgspec.structs.replace(REPLY, verdict=Verdict.EXHAUSTED, replayed=True, balance_fen=-1)
+def test_a_decision_shows_its_verdict_and_the_balance_after_it() -> None:
+    refused = msgspec.structs.replace(DECIDED, verdict=Verdict.EXHAUSTED, balance_fen=-1)
     line = next(text for text in seen([OPEN], [refused], width=80).splitlines() if "gw1" in text)
-    assert line.split() == ["09:31:00.123", "NB-SH", "gw1-000001", "buy", "exhausted", "again", "-0.01"]
-
-
-def test_a_decision_without_a_day_has_no_balance() -> None:
-    line = next(
-        text
-        for text in seen([], [msgspec.structs.replace(REPLY, balance_fen=None)]).splitlines()
-        if "gw1" in text
-    )
-    assert line.rstrip().endswith("–")
+    assert line.split() == ["09:31:00.123", "NB-SH", "gw1-000001", "buy", "exhausted", "-0.01"]
 
 
 def test_notes_are_shown_as_they_are() -> None:
@@ -170,14 +163,14 @@ def test_notes_are_shown_as_they_are() -> None:
 @pytest.mark.parametrize("width", [80, 100])
 def test_no_line_is_wider_than_the_terminal_and_nothing_is_cut(width: int) -> None:
     reports = [OPEN, ABOVE, NEGATIVE, NO_DAY]
-    text = seen(reports, [REPLY], width=width)
+    text = seen(reports, [DECIDED], width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
 
 
 @pytest.mark.parametrize("width", [30, 50, 79])
 def test_a_narrow_terminal_shows_every_figure_in_lines_that_wrap(width: int) -> None:
-    text = seen([OPEN, NO_DAY], [REPLY], width=width)
+    text = seen([OPEN, NO_DAY], [DECIDED], width=width)
     assert max(map(len, text.splitlines())) <= width
     assert "balance 20,345,678,901.23 of 52,000,000,000.00 RMB" in " ".join(text.split())
     assert "…" not in text

@@ -13,9 +13,10 @@ import pytest
 
 from quota.decision import PoolName, Verdict
 from quota.endpoints import Redis as RedisSettings
-from quota.ledger import RedisLedger, keys
+from quota.ledger import RedisLedger
 from quota.library import Library, connected
 from quota.money import yuan_to_fen
+from quota.record import keys
 from tests import traffic
 from tests.daemons import House, house
 from tests.proxy import Proxy
@@ -58,11 +59,11 @@ async def judge(home: House, tap: Tap, day: Traffic) -> None:
     client = connected(RedisSettings(url=home.store.url))
     ledger = RedisLedger(Library(client))
     for pool in PoolName:
-        stored = await ledger.read(pool)
+        stored = await ledger.record.read(pool)
         assert {name: getattr(stored, name) for name in SUMS} == {
             name: getattr(pools[pool], name) for name in SUMS
         }
-        entries = [entry.seq async for entry in ledger.journal(pool, 10**9)]
+        entries = [entry.seq async for entry in ledger.record.journal(pool, 10**9)]
         assert entries == list(range(1, pools[pool].seq + 1))
         first = first_verdicts(day, pool, verdicts[pool])
         rate = "1" if pool.northbound else traffic.RATE

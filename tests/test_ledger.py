@@ -13,9 +13,10 @@ from quota.decision import Outcome, PoolName, Status, Verdict
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Event
 from quota.journal import read_line
-from quota.ledger import Act, RedisLedger, keys
+from quota.ledger import Act, RedisLedger
 from quota.library import Library
 from quota.pool import Pool
+from quota.record import keys
 from tests.agreement.malformed import refuses_malformed
 from tests.agreement.state import DAY, server_ms
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged
@@ -136,7 +137,7 @@ async def test_the_journal_is_read_page_by_page(client: Redis, ledger: RedisLedg
     await ledger.open_day(POOL, await opening(client, limit_fen=10**9))
     batch: list[Event] = [buy(f"o{n}") for n in range(2500)]
     await ledger.apply(POOL, batch)
-    entries = [entry async for entry in ledger.journal(POOL, 2400)]
+    entries = [entry async for entry in ledger.record.journal(POOL, 2400)]
     assert [entry.seq for entry in entries] == list(range(1, 2401))
     assert read_line(entries[-1].event) == batch[2399]
 
@@ -144,7 +145,7 @@ async def test_the_journal_is_read_page_by_page(client: Redis, ledger: RedisLedg
 async def test_orders_are_found_by_their_ids(client: Redis, ledger: RedisLedger) -> None:
     await ledger.open_day(POOL, await opening(client))
     await ledger.apply(POOL, [buy("a")])
-    known, unknown = await ledger.orders(POOL, ["a", "b"])
+    known, unknown = await ledger.record.orders(POOL, ["a", "b"])
     assert known is not None
     assert (known.verdict, unknown) == (Verdict.ACCEPTED, None)
 

@@ -10,8 +10,9 @@ from redis.asyncio import Redis
 from quota import library
 from quota.decision import Side, Status, Verdict
 from quota.errors import ConfigError, LedgerUnavailable
-from quota.ledger import RedisLedger, keys
+from quota.ledger import RedisLedger
 from quota.library import Library, check_version, check_words
+from quota.record import keys
 from tests.agreement.state import command, contents
 from tests.agreement.trading import HALT, POOL, buy, opening, unchanged
 from tests.servers import Store

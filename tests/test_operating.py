@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from quota.decision import PoolName
-from quota.ledger import keys
+from quota.record import keys
 from tests.daemons import DAY, House, Quotad, house, new
 from tests.tap import Tap, until, until_now
 

@@ -9,8 +9,9 @@ from quota.decision import Side, Verdict
 from quota.errors import LedgerCorrupt
 from quota.events import Cancelled, NewOrder
 from quota.journal import Entry, read_line
-from quota.ledger import KEY_PARTS, RedisLedger, change_of, keys, order_of, pool_of
+from quota.ledger import RedisLedger
 from quota.library import Library
+from quota.record import KEY_PARTS, change_of, keys, order_of, pool_of
 from tests.agreement.state import DAY
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged
 

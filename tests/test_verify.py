@@ -15,9 +15,10 @@ from redis import Redis
 from quota.decision import PoolName, Side, Verdict, Violation
 from quota.events import Event
 from quota.journal import Entry
-from quota.ledger import Act, keys
+from quota.ledger import Act
 from quota.memory import Book, MemoryLedger
 from quota.pool import Change, Execution, Opening, Order, Pool
+from quota.record import keys
 from quota.verify import Findings, verify
 from tests.daemons import DAY, House, house, new
 from tests.tap import Tap, until, until_now

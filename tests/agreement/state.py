@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from quota import library
 from quota.decision import PoolName, Side, Verdict
 from quota.journal import Entry
-from quota.ledger import change_of, execution_of, keys, order_of, pool_of
 from quota.memory import Book
 from quota.pool import Change, Execution, Pool
+from quota.record import change_of, execution_of, keys, order_of, pool_of
 from tests.servers import Store
 
 DAY = "2026-11-23"

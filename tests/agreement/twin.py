@@ -17,10 +17,11 @@ from quota.day import judged
 from quota.decision import Decision, Outcome, PoolName, Side, Verdict
 from quota.errors import ConfigError
 from quota.events import Event, NewOrder
-from quota.ledger import Act, RedisLedger, keys
+from quota.ledger import Act, RedisLedger
 from quota.library import Library
 from quota.memory import MemoryLedger
 from quota.pool import Opening, Order, Pool
+from quota.record import keys
 from quota.rules import checked_verdict
 from tests.agreement.state import State, command, contents, ours_of, schedule_of, server_ms, theirs_of
 

@@ -1,0 +1,144 @@
+"""The composition root: the only file that knows both quota and feeds puts the parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+
+from rich.console import Console
+
+from feeds.mqtt import MqttFeed, MqttSettings, client_tls
+from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
+from feeds.simulator import Simulator
+from quota import http, screen
+from quota.clock import MarketClock
+from quota.config import Settings
+from quota.days import Almanac, Days
+from quota.embedded import embedded_broker, embedded_store
+from quota.errors import ConfigError
+from quota.ledger import RedisLedger
+from quota.library import Library, connected
+from quota.metrics import Metrics
+from quota.record import RedisRecord
+from quota.rulebook import Calendar
+from quota.running import Running
+from quota.verify import verify
+
+__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "run_daemon"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to run: what of our own to start, and by which clock."""
+
+    embedded: bool
+    simulate: bool
+    seed: int
+    at: datetime | None
+    speed: float
+
+
+async def run_daemon(settings: Settings, options: Options) -> int:
+    """Put the parts together and run them; exit 1 if a simulated day does not verify."""
+    async with AsyncExitStack() as stack:
+        if options.embedded:
+            settings = await _embedded(stack, settings)
+        client = connected(settings.redis)
+        stack.push_async_callback(client.aclose)
+        library = Library(client)
+        running = await _parts(stack, settings, options, library)
+        address = await _serve(stack, settings, running, options)
+        showing = asyncio.create_task(
+            screen.chosen(Console(), embedded=options.embedded)(running, _notes(settings, address))
+        )
+        stack.callback(showing.cancel)
+        if not options.simulate:
+            await running.run()
+            return 0
+        clock = running.days.almanac.clock
+        market = Simulator(settings.mqtt.url, settings.mqtt.root, clock, options.seed)
+        summary = await screen.until_over(running, market.run())
+        showing.cancel()
+        if summary is None:
+            return 0
+        found = [await verify(RedisRecord(library), pool) for pool in settings.market.pools]
+        return screen.end_of_day(Console(), summary.pools, running.watch.reports(), found)
+
+
+async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:
+    """Start a store and a broker, and point the settings at them."""
+    store = await stack.enter_async_context(embedded_store())
+    broker = await stack.enter_async_context(embedded_broker())
+    redis = settings.redis.model_copy(update={"url": store})
+    mqtt = settings.mqtt.model_copy(update={"url": broker})
+    return settings.model_copy(update={"redis": redis, "mqtt": mqtt})
+
+
+async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, library: Library) -> Running:
+    """Build the daemon and connect its feed; signals end it."""
+    market, ledger, clock = settings.market, RedisLedger(library), MarketClock()
+    if options.at is not None:
+        clock = MarketClock(options.at, await library.server_ms(), options.speed, real=False)
+    own = market.calendar
+    almanac = Almanac(
+        clock=clock,
+        calendar=Calendar.load(closed=own.closed, extra=own.open, half_days=own.half_days),
+        market=market,
+        levels=settings.alerts.levels,
+        open_late=market.open_late == "open" or options.embedded or options.at is not None,
+    )
+    feed = await stack.enter_async_context(MqttFeed(_mqtt(settings)))
+    running = Running(
+        feed=feed,
+        ledger=ledger,
+        library=library,
+        days=Days(ledger, almanac, market.pools),
+        metrics=Metrics(market.pools, version("quotad")),
+        record=ledger.record,
+    )
+    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(name, running.stop)
+    return running
+
+
+def _mqtt(settings: Settings) -> MqttSettings:
+    mqtt = settings.mqtt
+    files = (mqtt.ca_file, mqtt.cert_file, mqtt.key_file)
+    return MqttSettings(
+        host=mqtt.host,
+        port=mqtt.port,
+        client_id=mqtt.client_id,
+        root=mqtt.root,
+        served=frozenset(settings.market.pools),
+        username=mqtt.username,
+        password=mqtt.password.get_secret_value() if mqtt.password else None,
+        tls=client_tls(*(str(file) if file else None for file in files)) if mqtt.tls else None,
+        window=mqtt.window,
+    )
+
+
+async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, options: Options) -> str:
+    """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
+    watch = running.watch
+    pages = http.app(
+        running.metrics.registry, pools=watch.reports, ready=watch.unready, warnings=watch.warnings
+    )
+    try:
+        return await stack.enter_async_context(http.serving(pages, settings.http.host, settings.http.port))
+    except ConfigError:
+        if not options.embedded:
+            raise
+        return await stack.enter_async_context(http.serving(pages, settings.http.host, 0))
+
+
+def _notes(settings: Settings, address: str) -> list[str]:
+    pool = f"{settings.mqtt.root}/NB-SH"
+    return [
+        f"pages    http://{address}/metrics  /api/pools",
+        f"broker   {settings.mqtt.url}  topics {pool}/orders  {pool}/fills",
+        f"store    {settings.redis.url}",
+    ]
