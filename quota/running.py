@@ -17,6 +17,7 @@ from quota.daemon import Daemon
 from quota.days import Days
 from quota.errors import LedgerUnavailable
 from quota.feed import Feed
+from quota.follow import Follower, Record
 from quota.ledger import Ledger
 from quota.library import Library
 from quota.metrics import Metrics
@@ -39,13 +40,16 @@ class Running:
     library: Library
     days: Days
     metrics: Metrics
+    record: Record
     daemon: Daemon = field(init=False)
     watch: Watch = field(init=False)
+    follower: Follower = field(init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics)
         self.watch = Watch(self.feed, self.ledger, self.days, self.metrics)
+        self.follower = Follower(self.record, self.days, self.watch.courses, self.metrics)
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""
@@ -58,12 +62,13 @@ class Running:
         log.info("daemon.started", pools=list(self.days.pools))
         consumer = asyncio.create_task(self.daemon.consume(), name="consume")
         watcher = asyncio.create_task(self.watch.run(), name="watch")
+        follower = asyncio.create_task(self.follower.run(), name="follow")
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({consumer, watcher, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({consumer, watcher, follower, stop}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._end(consumer, watcher, stop)
-        for task in (consumer, watcher):
+            await self._end(consumer, watcher, follower, stop)
+        for task in (consumer, watcher, follower):
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 

@@ -10,10 +10,13 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import structlog
 
 from quota.clock import MarketClock, iso
+from quota.course import Course, Phases
+from quota.day import segments
 from quota.days import Days
 from quota.decision import Phase, PoolName, Status
 from quota.errors import FeedUnavailable, LedgerUnavailable
@@ -55,8 +58,12 @@ class Watch:
     store_up: bool = False
     skew_s: float = 0.0
     trouble: str = "starting"
+    courses: dict[PoolName, Course] = field(init=False)
     _told: dict[PoolName, _Told] = field(default_factory=dict)
     _marked_at: float = -_MARK_S
+
+    def __post_init__(self) -> None:
+        self.courses = {pool: Course(pool) for pool in self.days.pools}
 
     async def run(self) -> None:
         """Tick for ever. Raises LedgerCorrupt or ConfigError, after which nobody should go on."""
@@ -95,6 +102,10 @@ class Watch:
         self.metrics.skew(self.skew_s)
         self.metrics.pool(pool, snapshot)
         clock = self.days.almanac.clock
+        if snapshot.pool is not None:
+            phases = phases_of(snapshot.pool.schedule, clock)
+            self.courses[pool].observe(snapshot.pool, clock.at_ms(snapshot.server_ms), phases)
+            self.metrics.forecast(pool, self.courses[pool].forecast())
         self.metrics.calendar_left(
             self.days.almanac.calendar.days_left(clock.at_ms(snapshot.server_ms).date())
         )
@@ -169,6 +180,12 @@ class Watch:
         if left >= _CALENDAR_WARNING_DAYS:
             return []
         return [f"the table of trading days ends in {left} days, on {calendar.ends}"]
+
+
+@lru_cache(maxsize=64)
+def phases_of(schedule: str, clock: MarketClock) -> Phases:
+    """Read a schedule by the market's clock."""
+    return tuple((clock.at_ms(starts_ms), phase) for starts_ms, phase in segments(schedule))
 
 
 def report_of(name: PoolName, snapshot: Snapshot, clock: MarketClock) -> StatusReport:
