@@ -20,7 +20,7 @@ lint: $(VENV)/test servers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	cat $(addprefix quota/lua/,quota.lua gateway.lua day.lua) | luacheck --quiet -
+	cat $(addprefix quota/lua/,quota.lua holds.lua batch.lua gateway.lua day.lua) | luacheck --quiet -
 
 bench: $(VENV)/test
 	$(BIN)/python -m bench

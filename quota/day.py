@@ -20,6 +20,7 @@ from quota.pool import Change, Opening, Pool
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 OPENED_LATE = "opened late: usage until now is unknown"
+STORE_CHANGED = "store changed"
 
 
 @lru_cache(maxsize=64)
@@ -43,9 +44,15 @@ def date_of(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms / 1000, MARKET_TZ).date().isoformat()
 
 
+def begins_ms(schedule: str) -> int | None:
+    """Tell when the day's continuous trading begins; None where it never does."""
+    return next((ms for ms, phase in segments(schedule) if phase is Phase.CONTINUOUS), None)
+
+
 def trading_began(schedule: str, now_ms: int) -> bool:
     """Tell whether the day's continuous trading has begun, be it over or not."""
-    return any(now_ms >= ms and phase is Phase.CONTINUOUS for ms, phase in segments(schedule))
+    begins = begins_ms(schedule)
+    return begins is not None and now_ms >= begins
 
 
 def judged(pool: Pool, now_ms: int) -> Pool:
@@ -76,6 +83,24 @@ def levelled(pool: Pool) -> Pool:
     return replace(pool, level=max(held, default=0))
 
 
+def guarded(pool: Pool, run_id: str) -> Pool:
+    """Halt a pool on a server that took another's place and may lack what that one had answered.
+
+    A day that was opened before servers were attested is taken for attested.
+    """
+    if pool.attested == run_id:
+        return pool
+    if not pool.attested:
+        return replace(pool, attested=run_id)
+    return pool if pool.halted else replace(pool, halted=STORE_CHANGED)
+
+
+def attested(pool: Pool, run_id: str) -> Pool:
+    """Take a server for one that has lost nothing."""
+    halted = "" if pool.halted == STORE_CHANGED else pool.halted
+    return replace(pool, attested=run_id, halted=halted)
+
+
 # A day begins.
 
 
@@ -94,15 +119,24 @@ def opening_refused(pool: Pool | None, opening: Opening, now_ms: int) -> str | N
     return None
 
 
-def opened(pool: Pool | None, opening: Opening, now_ms: int) -> Pool:
-    """Open a day: full quota, nothing used. Only a halt outlasts the day before.
+def inherited_halt(pool: Pool | None) -> str:
+    """Tell what the day before leaves to a day. That the store changed concerns what is over."""
+    return "" if pool is None or pool.halted == STORE_CHANGED else pool.halted
 
-    The day that is open already stays as it is, but for a schedule moved by ``--at``.
+
+def is_late(pool: Pool | None, opening: Opening, run_id: str, now_ms: int) -> bool:
+    """Tell whether a day opens halted: orders of it may have come that this store does not know of.
+
+    Its opening phase has begun, and the store is empty, or another one than before.
     """
-    if pool is not None and pool.trading_day == opening.trading_day:
-        moved = opening.schedule if opening.origin == "at" else pool.schedule
-        return judged(replace(pool, schedule=moved), now_ms)
-    late = pool is None and now_ms >= segments(opening.schedule)[0][0] and not opening.open_late
+    same = pool is not None and pool.attested in {run_id, ""}
+    began = now_ms >= segments(opening.schedule)[0][0]
+    return not same and began and not opening.open_late and not inherited_halt(pool)
+
+
+def opened(pool: Pool | None, opening: Opening, run_id: str, now_ms: int) -> Pool:
+    """Open a day: full quota, nothing used. Only an operator's halt outlasts the day before."""
+    late = is_late(pool, opening, run_id, now_ms)
     kept = () if pool is None else (*pool.kept, pool.trading_day)
     fresh = Pool(
         trading_day=opening.trading_day,
@@ -113,7 +147,8 @@ def opened(pool: Pool | None, opening: Opening, now_ms: int) -> Pool:
         levels=opening.levels,
         resumes_in_opening=opening.resumes_in_opening,
         origin=opening.origin,
-        halted=OPENED_LATE if late else pool.halted if pool else "",
+        halted=OPENED_LATE if late else inherited_halt(pool),
+        attested=run_id,
         kept=kept[len(kept) - min(len(kept), opening.keep_days) :],
     )
     return levelled(judged(fresh, now_ms))
@@ -127,9 +162,9 @@ def halted(pool: Pool, reason: str, now_ms: int) -> Pool:
     return acted(replace(judged(pool, now_ms), halted=reason), now_ms)
 
 
-def resumed(pool: Pool, now_ms: int) -> Pool:
-    """Lift a halt. The caller has seen that there is one."""
-    return acted(replace(judged(pool, now_ms), halted=""), now_ms)
+def resumed(pool: Pool, run_id: str, now_ms: int) -> Pool:
+    """Lift a halt, and answer for the store. The caller has seen that there is one."""
+    return acted(replace(judged(pool, now_ms), halted="", attested=run_id), now_ms)
 
 
 def limited(pool: Pool, limit_fen: int, now_ms: int, *, reopen: bool) -> Pool:
@@ -149,6 +184,8 @@ def reason_refused(reason: str) -> str | None:
     """Tell why a reason may not be given; None if it may. It stands in the pool's frame as one line."""
     if not reason or _CONTROL.search(reason):
         return "reason: must be some text without control characters"
+    if reason == STORE_CHANGED:
+        return f"reason: {STORE_CHANGED} is what the store alone says"
     return None
 
 

@@ -93,6 +93,22 @@ class Admission(StrEnum):
     MUST_FIT = "must_fit"
 
 
+class Release(StrEnum):
+    """What became of a reservation that its gateway gave back."""
+
+    RELEASED = "released"
+    UNKNOWN = "unknown"
+    SETTLED = "settled"
+
+
+class Attest(StrEnum):
+    """What came of the word that a store has lost nothing."""
+
+    ATTESTED = "attested"
+    ALREADY = "already"
+    REFUSED = "refused"
+
+
 class Outcome(StrEnum):
     """What became of an event."""
 

@@ -28,3 +28,7 @@ class FeedUnavailable(QuotaError):
 
 class FeedTaken(QuotaError):
     """Another daemon uses our client id. The younger one stops."""
+
+
+class BadArgument(QuotaError, ValueError):
+    """A caller's mistake: an argument against the contract's rules. Nothing was asked or written."""

@@ -2,11 +2,13 @@
 
 An event stands in it as one line of words: its name, its required fields in the order of the
 contract, then the optional ones that it has as ``name=value``. No field but the symbol can hold a
-space, and that one is percent-encoded, so the line reads back.
+space, and that one is percent-encoded, so the line reads back. A reservation with a hold ends in
+``hold_ms=…``; what becomes of a reservation is a line of its own, ``lapsed ORDER_ID``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import assert_never
 from urllib.parse import quote, unquote
@@ -15,8 +17,12 @@ import msgspec
 
 from quota.decision import Phase, Status, Verdict, Violation
 from quota.errors import LedgerCorrupt
-from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
+from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected, checked_id
 
+ENDS = ("confirmed", "lapsed", "released")
+"""What becomes of a reservation: it was sent, it was not confirmed in time, it was given back."""
+
+_HOLD = re.compile(r"new .* hold_ms=([0-9]+)")
 _OPTIONAL = ("source", "symbol", "time")
 _REQUIRED: Mapping[str, tuple[type[Event], tuple[str, ...]]] = {
     "new": (NewOrder, ("order_id", "side", "price", "quantity")),
@@ -25,6 +31,28 @@ _REQUIRED: Mapping[str, tuple[type[Event], tuple[str, ...]]] = {
     "fill": (Fill, ("order_id", "exec_id", "side", "price", "quantity")),
     "bust": (Bust, ("order_id", "exec_id", "side", "price", "quantity")),
 }
+
+
+class End(msgspec.Struct, frozen=True):
+    """What became of a reservation."""
+
+    how: str
+    order_id: str
+
+    def line(self) -> str:
+        """Write it as the journal keeps it."""
+        return f"{self.how} {self.order_id}"
+
+
+def held_line(event: NewOrder, hold_ms: int) -> str:
+    """Write a reservation with a hold as the journal keeps it."""
+    return f"{line(event)} hold_ms={hold_ms}"
+
+
+def hold_ms_of(text: str) -> int | None:
+    """Read the hold time of a reservation's line; None where it has none."""
+    match = _HOLD.fullmatch(text)
+    return int(match[1]) if match else None
 
 
 def line(event: Event) -> str:
@@ -49,25 +77,27 @@ def line(event: Event) -> str:
     return f"{text} time={event.time}" if event.time else text
 
 
-def read_line(text: str) -> Event:
-    """Read an event back; raises LedgerCorrupt when the line is none of ours."""
+def read_line(text: str) -> Event | End:
+    """Read a line back; raises LedgerCorrupt when it is none of ours."""
     name, *words = text.split(" ")
     try:
+        if name in ENDS:
+            (order_id,) = words
+            return End(name, checked_id("order_id", order_id))
         kind, required = _REQUIRED[name]
         fields = dict(zip(required, words, strict=False))
         for word in words[len(required) :]:
             key, _, value = word.partition("=")
             fields[key] = unquote(value) if key == "symbol" else value
         return msgspec.convert(fields, kind, strict=False)
-    except (KeyError, msgspec.ValidationError) as error:
+    except (KeyError, ValueError) as error:
         raise LedgerCorrupt(f"journal: no event in {text[:120]!r} ({error})") from None
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One entry: what happened, and the pool after it.
 
-    ``event`` is an event's line, or the name of an operator's act; the fields of acts are empty
-    for events.
+    ``event`` is a line, or the name of an operator's act; the fields of acts are empty for lines.
     """
 
     seq: int

@@ -8,7 +8,7 @@ from typing import Any, Protocol, assert_never
 
 import msgspec
 
-from quota.decision import Decision, PoolName, Side, Status, Verdict
+from quota.decision import Attest, Decision, PoolName, Release, Side, Status, Verdict
 from quota.errors import ConfigError
 from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.journal import line
@@ -40,6 +40,31 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     reopen: bool = False
 
 
+class Reservation(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a gateway that reserved: the contract's ``quota_reserve``."""
+
+    verdict: Verdict
+    balance_fen: int | None
+    seq: int | None
+    replayed: bool
+    status: Status
+
+
+class Released(msgspec.Struct, frozen=True, array_like=True):
+    """The answer to a gateway that gave back: the contract's ``quota_release``."""
+
+    outcome: Release
+    balance_fen: int | None
+    seq: int | None
+
+
+class Attestation(msgspec.Struct, frozen=True, array_like=True):
+    """What came of attesting a pool; ``detail`` says why it was refused."""
+
+    outcome: Attest
+    detail: str = ""
+
+
 class Ledger(Protocol):
     """What keeps the pools. Every method is atomic for its pool, and safe to repeat.
 
@@ -69,6 +94,14 @@ class Ledger(Protocol):
 
     async def operate(self, pool: PoolName, act: Act) -> Status:
         """Carry out an operator's act. Raises ConfigError when it is refused."""
+        ...
+
+    async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
+        """Say that we know the last number and the balance after it; refused where the store lost them.
+
+        Only who has seen that number of the day may say so: ``seq`` 0 stands for a day that we saw
+        open and on which nothing had happened yet.
+        """
         ...
 
 
@@ -156,6 +189,26 @@ class RedisLedger:
         if outcome == b"refused":
             raise ConfigError(f"{pool}: {detail.decode()}")
         return Status(detail.decode())
+
+    async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
+        """Say that we know the last number."""
+        reply = await self._call("quota_attest", pool, str(seq), str(balance_fen))
+        return msgspec.convert([word.decode() for word in reply], Attestation)
+
+    async def reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None = None) -> Reservation:
+        """Decide and charge an order as gateways do; raises LedgerCorrupt for malformed arguments."""
+        words = [order.order_id, order.side, order.price, str(order.quantity), order.source or "-"]
+        if hold_ms is not None:
+            words.append(str(hold_ms))
+        verdict, balance_fen, seq, replayed, status = await self._call("quota_reserve", pool, *words)
+        return Reservation(
+            Verdict(verdict.decode()), balance_fen, seq, bool(replayed), Status(status.decode())
+        )
+
+    async def release(self, pool: PoolName, order_id: str) -> Released:
+        """Give back a reservation that was never sent; raises LedgerCorrupt for a malformed id."""
+        outcome, balance_fen, seq = await self._call("quota_release", pool, order_id)
+        return Released(Release(outcome.decode()), balance_fen, seq)
 
     async def check(self, pool: PoolName, side: Side) -> tuple[Verdict, int | None, Status]:
         """Tell what a buy or a sell would get now; writes nothing."""

@@ -21,9 +21,9 @@ from quota.decision import Phase, Side, Status, Verdict, Violation
 from quota.endpoints import Redis as RedisSettings
 from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaError
 
-VERSION = 1
+VERSION = 2
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
-LUA_FILES = ("quota.lua", "gateway.lua", "day.lua")
+LUA_FILES = ("quota.lua", "holds.lua", "batch.lua", "gateway.lua", "day.lua")
 SOURCE = "\n".join(resources.files("quota").joinpath("lua", name).read_text() for name in LUA_FILES)
 
 _MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}

@@ -6,17 +6,18 @@ the two can be compared.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from quota import day, rules
-from quota.decision import Decision, PoolName, Status, Verdict
-from quota.errors import ConfigError
-from quota.events import Bust, Event, Fill
-from quota.journal import Entry, line
-from quota.ledger import Act, Snapshot
+from quota import day, holds, rules
+from quota.decision import Attest, Decision, Outcome, PoolName, Release, Status, Violation
+from quota.errors import ConfigError, LedgerCorrupt
+from quota.events import Bust, Event, Fill, NewOrder
+from quota.journal import End, Entry, held_line, line
+from quota.ledger import Act, Attestation, Released, Reservation, Snapshot
 from quota.pool import Change, Execution, Opening, Order, Pool
 
 
@@ -31,42 +32,134 @@ class Book:
     journal: list[Entry] = field(default_factory=list)
     published: str = "0-0"
     next_rate: tuple[str, str] = ("", "")
+    holds: dict[str, int] = field(default_factory=dict)
 
 
 class MemoryLedger:
-    """A Ledger without a store; ``now_ms`` is the server's clock."""
+    """A Ledger without a store; ``now_ms`` is the server's clock, ``run_id`` may be set to another's."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
+        self.run_id = "memory"
         self.books = {name: Book() for name in PoolName}
 
     async def apply(self, pool: PoolName, events: Sequence[Event]) -> Sequence[Decision]:
         """Apply events one by one, at one moment."""
-        now_ms = self._now_ms()
-        return [self._apply(self.books[pool], event, now_ms) for event in events]
+        book, now_ms = self.books[pool], self._now_ms()
+        self._catch_up(book, now_ms)
+        return [self._apply(book, event, now_ms) for event in events]
 
     def _apply(self, book: Book, event: Event, now_ms: int) -> Decision:
         execution = book.executions.get(event.exec_id) if isinstance(event, Fill | Bust) else None
         order = book.orders.get(event.order_id, Order())
-        judged, step, decision = rules.apply(book.pool, order, execution, event, now_ms=now_ms)
-        if judged is None:
+        _, step, decision = rules.apply(book.pool, order, execution, event, now_ms=now_ms)
+        if step is None:
             return decision
-        self._become(book, judged, now_ms, "clock")
-        if step is not None and step.order is not None:
-            self._become(book, step.pool, now_ms, f"{_name(event)} {event.order_id}")
-            book.orders[event.order_id] = step.order
-            if step.execution is not None and isinstance(event, Fill | Bust):
-                book.executions[event.exec_id] = step.execution
-            verdict = decision.verdict if decision.verdict is not Verdict.ID_REUSED else None
-            entry = _entry(step.pool, now_ms, line(event))
-            book.journal.append(replace(entry, verdict=verdict, violations=step.violations))
+        if decision.outcome is Outcome.DUPLICATE:
+            self._write(book, step, event.order_id, End("confirmed", event.order_id).line(), now_ms)
+            return decision
+        if step.execution is not None and isinstance(event, Fill | Bust):
+            book.executions[event.exec_id] = step.execution
+        self._write(book, step, event.order_id, line(event), now_ms)
         return decision
+
+    def _write(self, book: Book, step: rules.Step, order_id: str, text: str, now_ms: int) -> None:
+        """Keep what a step made of an order, and journal it."""
+        self._become(book, step.pool, now_ms, f"{text.partition(' ')[0]} {order_id}")
+        if step.order is not None:
+            book.orders[order_id] = step.order
+            if not step.order.reserved:
+                book.holds.pop(order_id, None)
+        decided = step.decision.outcome is Outcome.APPLIED
+        entry = _entry(step.pool, now_ms, text)
+        verdict = step.decision.verdict if decided else None
+        book.journal.append(replace(entry, verdict=verdict, violations=step.violations))
+
+    # Reservations.
+
+    def decide(self, pool: PoolName, order: NewOrder, hold_ms: int | None) -> Decision:
+        """Decide an order that a gateway asks for; a dead one has left no trace."""
+        now_ms = self._now_ms()
+        book = self._seen(pool, now_ms)
+        known = book.orders.get(order.order_id, Order())
+        _, step, decision = holds.reserve(book.pool, known, order, now_ms=now_ms)
+        if decision.outcome is Outcome.DEAD:
+            return decision
+        self.books[pool] = book
+        if step is None:
+            return decision
+        if hold_ms is None or step.order is None or not step.order.reserved:
+            self._write(book, step, order.order_id, line(order), now_ms)
+        else:
+            book.holds[order.order_id] = now_ms + hold_ms
+            step = step._replace(pool=holds.with_lapse(step.pool, now_ms + hold_ms))
+            self._write(book, step, order.order_id, held_line(order, hold_ms), now_ms)
+        return decision
+
+    async def reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None = None) -> Reservation:
+        """Decide and charge an order as gateways do."""
+        decision = self.decide(pool, order, hold_ms)
+        if decision.verdict is None:
+            raise LedgerCorrupt(f"QUOTAINVALID {decision.reason}")
+        replayed = decision.outcome is Outcome.DUPLICATE
+        return Reservation(decision.verdict, decision.balance_fen, decision.seq, replayed, decision.status)
+
+    async def release(self, pool: PoolName, order_id: str) -> Released:
+        """Give back a reservation that was never sent."""
+        now_ms = self._now_ms()
+        book = self._seen(pool, now_ms)
+        if book.pool is None:
+            return Released(Release.UNKNOWN, None, None)
+        order = book.orders.get(order_id, Order())
+        outcome = holds.released(order)
+        if outcome is not Release.SETTLED and not order.spent:
+            step = holds.spent(book.pool, order)
+            if step is None:
+                raise LedgerCorrupt(f"QUOTAINVALID {rules.REASONS[Violation.OUT_OF_RANGE]}")
+            step = rules.numbered(step, now_ms)
+            self._write(book, step, order_id, End("released", order_id).line(), now_ms)
+        self.books[pool] = book
+        return Released(outcome, book.pool.balance_fen, book.pool.seq)
+
+    # What every call begins with.
+
+    def _catch_up(self, book: Book, now_ms: int) -> None:
+        """Bring a pool up to the present moment: its server, its holds, its clock."""
+        if book.pool is None:
+            return
+        self._become(book, day.guarded(book.pool, self.run_id), now_ms, day.STORE_CHANGED)
+        if 0 < book.pool.next_lapse_ms <= now_ms:
+            for order_id in holds.due(book.holds, now_ms):
+                self._lapse(book, book.pool, order_id, now_ms)
+            next_lapse_ms = min(book.holds.values(), default=0)
+            book.pool = replace(book.pool, next_lapse_ms=next_lapse_ms)
+        self._become(book, day.judged(book.pool, now_ms), now_ms, "clock")
+
+    def _lapse(self, book: Book, pool: Pool, order_id: str, now_ms: int) -> None:
+        at_ms = holds.as_of(pool, book.holds.pop(order_id), now_ms)
+        pool = day.judged(pool, at_ms)
+        self._become(book, pool, now_ms, "clock")
+        step = rules.numbered(holds.lapsed(pool, book.orders[order_id]), at_ms)
+        self._write(book, step, order_id, End("lapsed", order_id).line(), now_ms)
+
+    def _seen(self, pool: PoolName, now_ms: int) -> Book:
+        """Show a book as it is at this moment, and leave the book itself as it is."""
+        book = self.books[pool]
+        seen = copy.copy(book)
+        seen.orders, seen.holds = dict(book.orders), dict(book.holds)
+        seen.changes, seen.journal = list(book.changes), list(book.journal)
+        self._catch_up(seen, now_ms)
+        return seen
+
+    def seen(self, pool: PoolName) -> Pool | None:
+        """Show a pool as a gateway's check sees it: nothing is changed."""
+        return self._seen(pool, self._now_ms()).pool
 
     async def tick(self, pool: PoolName, published: str = "") -> Snapshot:
         """Judge the clock, return the pool."""
         book, now_ms = self.books[pool], self._now_ms()
         if book.pool is not None:
-            self._become(book, day.judged(book.pool, now_ms), now_ms, "clock")
+            self._catch_up(book, now_ms)
             book.published = published or book.published
         last = book.changes[-1].id if book.changes else "0-0"
         return Snapshot(now_ms, book.pool, book.published, last)
@@ -78,14 +171,16 @@ class MemoryLedger:
             raise ConfigError(f"{pool}: {refused}")
         if book.next_rate[0] == opening.trading_day:
             opening = replace(opening, rate=book.next_rate[1])
-        fresh = day.opened(book.pool, opening, now_ms)
         if book.pool is not None and book.pool.trading_day == opening.trading_day:
-            self._become(book, fresh, now_ms, "clock")
+            moved = opening.schedule if opening.origin == "at" else book.pool.schedule
+            book.pool = replace(book.pool, schedule=moved)
+            self._catch_up(book, now_ms)
             return False
+        late = day.is_late(book.pool, opening, self.run_id, now_ms)
+        fresh = day.opened(book.pool, opening, self.run_id, now_ms)
         carried = [change for change in book.changes if _number(change.id) > _number(book.published)]
         was, book.pool, book.changes = book.pool, None, carried
-        book.orders, book.executions, book.journal, book.next_rate = {}, {}, [], ("", "")
-        late = fresh.halted == day.OPENED_LATE and was is None
+        book.orders, book.executions, book.holds, book.journal, book.next_rate = {}, {}, {}, [], ("", "")
         self._note(book, day.changes(was, fresh, now_ms=now_ms, reason=day.OPENED_LATE if late else "opened"))
         book.pool = fresh
         return True
@@ -105,25 +200,38 @@ class MemoryLedger:
             return "same"
         if book.orders or book.executions:
             return "refused"
-        self._become(book, day.judged(book.pool, now_ms), now_ms, "clock")
+        self._catch_up(book, now_ms)
         self._become(book, replace(book.pool, rate=rate), now_ms, "rate")
         return "set"
 
     async def operate(self, pool: PoolName, act: Act) -> Status:
         """Carry out an operator's act."""
-        book, now_ms = self.books[pool], self._now_ms()
-        if book.pool is None:
+        now_ms = self._now_ms()
+        book = self._seen(pool, now_ms)
+        if (was := book.pool) is None:
             raise ConfigError(f"{pool}: {rules.NO_DAY}")
         if (refused := day.reason_refused(act.reason)) is not None:
             raise ConfigError(f"{pool}: {refused}")
-        was = day.judged(book.pool, now_ms)
-        after = _acted(pool, was, act, now_ms)
-        self._become(book, was, now_ms, "clock")
+        after = _acted(pool, was, act, self.run_id, now_ms)
+        self.books[pool] = book
         self._become(book, after, now_ms, act.reason)
         entry = replace(_entry(after, now_ms, act.act), reason=act.reason, user=act.user, host=act.host)
         limits = replace(entry, was_fen=was.limit_fen, limit_fen=after.limit_fen, reopen=act.reopen)
         book.journal.append(limits)
         return after.status
+
+    async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
+        """Say that we know the last number."""
+        book, now_ms = self.books[pool], self._now_ms()
+        self._catch_up(book, now_ms)
+        if book.pool is None:
+            return Attestation(Attest.REFUSED, rules.NO_DAY)
+        if book.pool.attested == self.run_id:
+            return Attestation(Attest.ALREADY)
+        if (lost := _lost_since(book, book.pool, seq, balance_fen)) is not None:
+            return Attestation(Attest.REFUSED, lost)
+        self._become(book, day.attested(book.pool, self.run_id), now_ms, "attested")
+        return Attestation(Attest.ATTESTED)
 
     def _become(self, book: Book, pool: Pool, now_ms: int, reason: str) -> None:
         if book.pool is not None:
@@ -136,14 +244,25 @@ class MemoryLedger:
             book.changes.append(replace(change, id=f"{last[0] + 1}-0"))
 
 
-def _acted(name: PoolName, pool: Pool, act: Act, now_ms: int) -> Pool:
+def _lost_since(book: Book, pool: Pool, seq: int, balance_fen: int) -> str | None:
+    """Tell why a store cannot have all that was answered up to a number; None if it may."""
+    if pool.seq < seq:
+        return f"seq: the store ends at {pool.seq}"
+    if seq and (entry := next((it for it in book.journal if it.seq == seq), None)) is None:
+        return f"seq: the store has no entry {seq}"
+    if seq and entry and entry.balance_fen != balance_fen:
+        return f"balance_fen: entry {seq} of the store has another one"
+    return None
+
+
+def _acted(name: PoolName, pool: Pool, act: Act, run_id: str, now_ms: int) -> Pool:
     match act.act:
         case "halt":
             return day.halted(pool, act.reason, now_ms)
         case "resume":
             if not pool.halted:
                 raise ConfigError(f"{name}: the pool is not halted")
-            return day.resumed(pool, now_ms)
+            return day.resumed(pool, run_id, now_ms)
         case "limit":
             if (refused := day.limit_refused(pool, act.limit_fen)) is not None:
                 raise ConfigError(f"{name}: {refused}")
@@ -162,10 +281,6 @@ def _entry(pool: Pool, now_ms: int, event: str) -> Entry:
         phase=pool.phase,
         time_ms=now_ms,
     )
-
-
-def _name(event: Event) -> str:
-    return str(type(event).__struct_config__.tag)
 
 
 def _number(entry_id: str) -> tuple[int, int]:

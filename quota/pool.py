@@ -19,6 +19,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ``levels`` are percentages, ascending. ``halted`` is the reason, empty when not halted.
     ``began`` says that the start of continuous trading has been judged, ``origin`` by which
     clock the day was opened (``real`` or ``at``), ``kept`` which earlier days are still stored.
+    Before ``next_lapse_ms`` no hold ends (0: there is none). ``attested`` is the run_id of the
+    server of which is known that it has lost nothing.
     """
 
     trading_day: str
@@ -40,6 +42,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     halted: str = ""
     origin: str = "real"
     kept: tuple[str, ...] = ()
+    next_lapse_ms: int = msgspec.field(default=0, name="next_lapse")
+    attested: str = ""
     decided: dict[tuple[Side, Verdict], int] = {}
     violated: dict[Violation, int] = {}
 
@@ -95,7 +99,9 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     ``side`` and the limit are None until the ``new`` (or, for the side, a fill) is known.
     ``filled`` counts busted fills too, ``value_milli`` (price × quantity in thousandths) does
     not. ``top_milli`` is the highest price of any fill, busted ones included. ``verdict`` and
-    ``seq`` are those of the first decision.
+    ``seq`` are those of the first decision. ``reserved``: a gateway's accepted buy of which
+    nothing was heard yet. ``spent``: its reservation lapsed or was released, and nothing has shown
+    that it was sent all the same.
     """
 
     side: Side | None = None
@@ -108,11 +114,25 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     top_milli: int = 0
     off_book: bool = False
     violations: frozenset[Violation] = frozenset()
+    reserved: bool = False
+    spent: bool = False
 
     @property
     def live(self) -> bool:
-        """Whether it is in the book: accepted, or known and traded all the same."""
-        return self.verdict is not None and (self.verdict is Verdict.ACCEPTED or self.filled > 0)
+        """Whether it is in the book: accepted and not spent, or known and traded all the same."""
+        if self.verdict is None or self.spent:
+            return False
+        return self.verdict is Verdict.ACCEPTED or self.filled > 0
+
+    @property
+    def unheard(self) -> bool:
+        """Whether neither its ``new`` nor an applied fact of it is known."""
+        return self.verdict is None and not self.traded_or_off
+
+    @property
+    def traded_or_off(self) -> bool:
+        """Whether a fact of it is known."""
+        return self.filled > 0 or self.off_book
 
     @property
     def open_milli(self) -> int:

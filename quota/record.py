@@ -62,9 +62,10 @@ def pool_of(fields: Mapping[str, str]) -> Pool | None:
 
 
 _FRAME = "trading_day limit_fen rate schedule admission levels resumes_in_opening halted began exhausted"
-FRAME = (*_FRAME.split(), "suspended", "phase", "level")
+FRAME = (*_FRAME.split(), "suspended", "phase", "level", "attested")
 """The fields that the library also keeps as one text, in its order."""
 
+_RESERVED, _SPENT = 128, 256
 _SIDES = (None, *Side)
 _VERDICTS = (None, *Verdict)
 
@@ -85,6 +86,8 @@ def order_of(record: bytes) -> Order:
         top_milli=top,
         off_book=bool(off),
         violations=frozenset(kind for place, kind in enumerate(Violation) if bits >> place & 1),
+        reserved=bool(bits & _RESERVED),
+        spent=bool(bits & _SPENT),
     )
 
 
@@ -136,6 +139,12 @@ class RedisRecord:
         records = await self._library.command("HMGET", keys(pool)[2], *ids)
         return [None if record is None else execution_of(record, order_ids) for record in records]
 
+    async def holds(self, pool: PoolName) -> Mapping[str, int]:
+        """Read the holds: the reservations that lapse, and when."""
+        flat = await self._library.command("ZRANGE", keys(pool)[3], 0, -1, "WITHSCORES")
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return {order_id.decode(): round(float(lapses)) for order_id, lapses in pairs}
+
     async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
         """Say where the hash contradicts itself, or holds more or fewer records than these."""
         fields = await self._library.command("HGETALL", keys(pool)[0])
@@ -145,7 +154,7 @@ class RedisRecord:
         said = {
             "balance_fen": (texts.get("balance_fen"), str(stored.balance_fen)),
             "status": (texts.get("status"), str(stored.status)),
-            "frame": (texts.get("frame"), "\n".join(texts.get(name, "") for name in FRAME)),
+            "frame": (texts.get("frame"), _frame_of(texts)),
             "orders": (await self._library.command("HLEN", keys(pool)[1]), orders),
             "execs": (await self._library.command("HLEN", keys(pool)[2]), executions),
         }
@@ -187,6 +196,12 @@ class RedisRecord:
             )
         except msgspec.ValidationError as error:
             raise LedgerCorrupt(f"verified: {error}") from None
+
+
+def _frame_of(texts: Mapping[str, str]) -> str:
+    """Write the frame that the fields make up. Version 1 of the library did not attest."""
+    names = FRAME if "attested" in texts else FRAME[:-1]
+    return "\n".join(texts.get(name, "") for name in names)
 
 
 def _verified_key(pool: PoolName) -> str:

@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
+from quota.charge import in_range, with_parts
 from quota.day import judged, levelled
 from quota.decision import (
     Admission,
@@ -22,7 +23,7 @@ from quota.decision import (
     Violation,
 )
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
-from quota.money import BOUND, fen_down, fen_up, rate_e5
+from quota.money import BOUND, fen_up, rate_e5
 from quota.pool import Execution, Order, Pool
 
 NO_DAY = "no trading day is open"
@@ -43,48 +44,6 @@ class Step(NamedTuple):
     order: Order | None = None
     execution: Execution | None = None
     violations: tuple[Violation, ...] = ()
-
-
-# One order's part in its pool.
-
-
-def parts(order: Order, rate: int) -> tuple[int, int, int]:
-    """Split an order's contribution into open buys, filled buys and filled sells, in fen."""
-    match order.side:
-        case None:
-            return 0, 0, 0
-        case Side.SELL:
-            return 0, 0, fen_down(order.value_milli, rate)
-        case Side.BUY:
-            filled = fen_up(order.value_milli, rate)
-            return fen_up(order.open_milli + order.value_milli, rate) - filled, filled, 0
-    assert_never(order.side)
-
-
-def with_parts(pool: Pool, was: Order, now: Order) -> Pool:
-    """Put the contribution ``now`` in the place of ``was``."""
-    rate = rate_e5(pool.rate)
-    before, after = parts(was, rate), parts(now, rate)
-    return replace(
-        pool,
-        open_buy_fen=pool.open_buy_fen + after[0] - before[0],
-        filled_buy_fen=pool.filled_buy_fen + after[1] - before[1],
-        filled_sell_fen=pool.filled_sell_fen + after[2] - before[2],
-    )
-
-
-def in_range(pool: Pool, order: Order) -> bool:
-    """Whether every total of the order and the pool is within the bound."""
-    totals = (
-        order.price_milli * order.quantity,
-        order.filled,
-        order.open_milli + order.value_milli,
-        pool.open_buy_fen,
-        pool.filled_buy_fen,
-        pool.filled_sell_fen,
-        abs(pool.balance_fen),
-    )
-    return max(totals) <= BOUND
 
 
 # Decisions.
@@ -140,7 +99,7 @@ def apply(
         return pool, None, dead(pool, ANOTHER_DAY)
     match event:
         case NewOrder():
-            step = apply_new(pool, order, event)
+            step = arrived(pool, order, event)
         case Cancelled() | Rejected():
             step = apply_off_book(pool, order)
         case Fill() | Bust():
@@ -177,42 +136,76 @@ def numbered(step: Step, now_ms: int) -> Step:
     for violation in step.violations:
         violated[violation] = violated.get(violation, 0) + 1
     pool = levelled(judged(replace(step.pool, seq=step.pool.seq + 1, violated=violated), now_ms))
-    decision = replace(
-        step.decision, seq=pool.seq, balance_fen=pool.balance_fen, status=pool.status, phase=pool.phase
-    )
-    order = step.order
-    if order is not None and step.decision.verdict is not None:
-        order = replace(order, seq=pool.seq)
+    decision, order = step.decision, step.order
+    if decision.outcome is not Outcome.DUPLICATE:
+        decision = replace(decision, seq=pool.seq)
+        if order is not None and decision.verdict is not None:
+            order = replace(order, seq=pool.seq)
+    decision = replace(decision, balance_fen=pool.balance_fen, status=pool.status, phase=pool.phase)
     return step._replace(pool=pool, decision=decision, order=order)
+
+
+def arrived(pool: Pool, order: Order, event: NewOrder) -> Step:
+    """Take in an order that somebody sent: a reservation of it is confirmed, a spent one revived.
+
+    Confirming takes a number, though the answer is the earlier one.
+    """
+    if order.spent:
+        return revived(pool, order, event)
+    step = apply_new(pool, order, event)
+    if order.reserved and step.decision.outcome is Outcome.DUPLICATE:
+        return step._replace(order=replace(order, reserved=False))
+    return step
+
+
+def revived(pool: Pool, order: Order, event: NewOrder) -> Step:
+    """Charge an order that was sent though its id is spent: a fact, whatever the pool's status."""
+    if order.verdict is not None and not same_content(order, event):
+        return answered_again(pool, order, event)
+    return settled_order(pool, order, replace(asked(order, event), spent=False))
 
 
 def apply_new(pool: Pool, order: Order, event: NewOrder) -> Step:
     """Decide an order, or give the earlier answer again."""
     if order.verdict is not None or order.side not in {None, event.side}:
         return answered_again(pool, order, event)
-    asked = replace(
+    accepted = asked(order, event)
+    return settled_order(pool, order, replace(accepted, verdict=verdict_of(pool, accepted)))
+
+
+def asked(order: Order, event: NewOrder) -> Order:
+    """Write an order's record as if it were accepted."""
+    return replace(
         order,
         side=event.side,
         price_milli=event.price_milli,
         quantity=event.quantity,
         verdict=Verdict.ACCEPTED,
     )
-    verdict = verdict_of(pool, asked)
-    settled = replace(asked, verdict=verdict)
-    after = with_parts(pool, order, settled)
-    if not in_range(after, settled):
-        return broken(pool, order, Violation.OUT_OF_RANGE)
-    settled, violations = with_violations(order, settled)
+
+
+def settled_order(pool: Pool, was: Order, now: Order) -> Step:
+    """Charge and count an order that is decided, unless a total would pass the bound."""
+    after = with_parts(pool, was, now)
+    if not in_range(after, now):
+        return broken(pool, was, Violation.OUT_OF_RANGE)
+    now, violations = with_violations(was, now)
     counts = dict(after.decided)
-    counts[event.side, verdict] = counts.get((event.side, verdict), 0) + 1
-    decision = decided(after, Outcome.APPLIED, verdict)
-    return Step(replace(after, decided=counts), decision, settled, None, violations)
+    if now.side is not None and now.verdict is not None:
+        counts[now.side, now.verdict] = counts.get((now.side, now.verdict), 0) + 1
+    decision = decided(after, Outcome.APPLIED, now.verdict)
+    return Step(replace(after, decided=counts), decision, now, None, violations)
+
+
+def same_content(order: Order, event: NewOrder) -> bool:
+    """Whether this is the order that the record tells of."""
+    known = (order.side, order.price_milli, order.quantity)
+    return known == (event.side, event.price_milli, event.quantity)
 
 
 def answered_again(pool: Pool, order: Order, event: NewOrder) -> Step:
     """Answer an id that was seen before: the first verdict if it is the same order."""
-    same = (order.side, order.price_milli, order.quantity) == (event.side, event.price_milli, event.quantity)
-    if order.verdict is not None and same:
+    if order.verdict is not None and not order.spent and same_content(order, event):
         return Step(pool, decided(pool, Outcome.DUPLICATE, order.verdict, order.seq))
     return Step(pool, decided(pool, Outcome.ID_REUSED, Verdict.ID_REUSED, pool.seq))
 
@@ -225,7 +218,10 @@ def apply_off_book(pool: Pool, order: Order) -> Step:
 
 
 def apply_execution(pool: Pool, order: Order, execution: Execution | None, event: Fill | Bust) -> Step:
-    """Count a trade, or undo it. A bust that comes first counts as its fill, already undone."""
+    """Count a trade, or undo it. A bust that comes first counts as its fill, already undone.
+
+    What trades is in the book, a spent order too.
+    """
     busted = isinstance(event, Bust)
     said = Execution(event.order_id, event.side, event.price_milli, event.quantity, busted)
     if execution is not None:
@@ -250,12 +246,17 @@ def apply_execution(pool: Pool, order: Order, execution: Execution | None, event
         filled=order.filled + event.quantity,
         value_milli=order.value_milli + (0 if busted else value),
         top_milli=max(order.top_milli, event.price_milli),
+        spent=False,
     )
     return settled_fact(pool, order, traded, said)
 
 
 def settled_fact(pool: Pool, was: Order, now: Order, execution: Execution | None) -> Step:
-    """Apply a fact's new record of its order, unless a total would pass the bound."""
+    """Apply a fact's new record of its order, unless a total would pass the bound.
+
+    A reservation of which this is the first word is confirmed by it.
+    """
+    now = replace(now, reserved=False)
     after = with_parts(pool, was, now)
     if not in_range(after, now):
         return broken(pool, was, Violation.OUT_OF_RANGE)
@@ -273,6 +274,8 @@ def with_violations(was: Order, now: Order) -> tuple[Order, tuple[Violation, ...
             seen.append(Violation.OVERFILLED)
         if now.side is Side.BUY and now.top_milli > now.price_milli:
             seen.append(Violation.ABOVE_LIMIT)
+    if was.spent and not now.spent:
+        seen.append(Violation.SPENT_ORDER)
     fresh = tuple(violation for violation in seen if violation not in was.violations)
     return replace(now, violations=now.violations.union(fresh)), fresh
 

@@ -13,10 +13,11 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from quota import rules
+from quota import holds, rules
+from quota.charge import with_parts
 from quota.decision import Outcome, PoolName, Violation
 from quota.events import Bust, Event, Fill, NewOrder
-from quota.journal import Entry, read_line
+from quota.journal import End, Entry, hold_ms_of, read_line
 from quota.pool import Change, Execution, Order, Pool
 
 _PAGE = 1000
@@ -44,6 +45,10 @@ class Record(Protocol):
         """Read execution records; ``order_ids`` names the orders by the seq of their decision."""
         ...
 
+    async def holds(self, pool: PoolName) -> Mapping[str, int]:
+        """Read the holds: the reservations that lapse, and when."""
+        ...
+
     async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
         """Say where the pool contradicts itself, or holds more or fewer records than these."""
         ...
@@ -55,11 +60,16 @@ class Record(Protocol):
 
 @dataclass(slots=True)
 class Fold:
-    """The day as its journal tells it. ``pool`` holds the sums alone, no status and no clock."""
+    """The day as its journal tells it. ``pool`` holds the sums alone, no status and no clock.
+
+    The journal does not say who asked first: an accepted buy of which nothing else is known counts
+    as reserved. Only of a reservation with a hold, in ``holds``, it is certain.
+    """
 
     pool: Pool
     orders: dict[str, Order] = field(default_factory=dict)
     executions: dict[str, Execution] = field(default_factory=dict)
+    holds: dict[str, int] = field(default_factory=dict)
 
     def take(self, entry: Entry) -> Iterator[str]:
         """Take one entry in; yields what is wrong with it."""
@@ -68,7 +78,7 @@ class Fold:
         if entry.is_act:
             yield from self._act(entry)
         else:
-            yield from self._event(entry, read_line(entry.event))
+            yield from self._line(entry, read_line(entry.event))
         self.pool = replace(self.pool, seq=entry.seq)
         if entry.balance_fen != self.pool.balance_fen:
             yield f"seq {entry.seq}: balance_fen is {entry.balance_fen}, the fold has {self.pool.balance_fen}"
@@ -78,9 +88,11 @@ class Fold:
             yield f"seq {entry.seq}: was_fen is {entry.was_fen}, the fold has {self.pool.limit_fen}"
         self.pool = replace(self.pool, limit_fen=entry.limit_fen)
 
-    def _event(self, entry: Entry, event: Event) -> Iterator[str]:
+    def _line(self, entry: Entry, event: Event | End) -> Iterator[str]:
         order = self.orders.get(event.order_id, Order())
-        if isinstance(event, NewOrder):
+        if isinstance(event, End):
+            step = ended(self.pool, order, event)
+        elif isinstance(event, NewOrder):
             if entry.verdict is None and Violation.OUT_OF_RANGE not in entry.violations:
                 yield f"seq {entry.seq}: has no verdict"
             step = decided_as(self.pool, order, event, entry)
@@ -97,6 +109,30 @@ class Fold:
             self.executions[event.exec_id] = step.execution
         self.orders[event.order_id] = step.order
         self.pool = counted(step)
+        self._hold(entry, event, step.order)
+
+    def _hold(self, entry: Entry, event: Event | End, order: Order) -> None:
+        if isinstance(event, End) or not order.reserved:
+            self.holds.pop(event.order_id, None)
+        elif (hold_ms := hold_ms_of(entry.event)) is not None:
+            self.holds[event.order_id] = entry.time_ms + hold_ms
+
+    def agrees(self, order_id: str, found: Order | None) -> bool:
+        """Whether an order's record is what the journal tells."""
+        told = self.orders[order_id]
+        return found == told or (order_id not in self.holds and found == replace(told, reserved=False))
+
+
+def ended(pool: Pool, order: Order, end: End) -> rules.Step:
+    """Let a reservation end as the journal says; only a release may be of an id that was never seen."""
+    nothing = rules.Step(pool, rules.decided(pool, Outcome.DUPLICATE))
+    if end.how == "released" and order.unheard and not order.spent:
+        return holds.spent(pool, order) or nothing
+    if not order.reserved:
+        return nothing
+    if end.how == "confirmed":
+        return nothing._replace(order=replace(order, reserved=False))
+    return holds.lapsed(pool, order)
 
 
 def decided_as(pool: Pool, order: Order, event: NewOrder, entry: Entry) -> rules.Step:
@@ -110,9 +146,11 @@ def decided_as(pool: Pool, order: Order, event: NewOrder, entry: Entry) -> rules
         quantity=event.quantity,
         verdict=entry.verdict,
         seq=entry.seq,
+        spent=False,
     )
+    known = known if order.spent else holds.as_reserved(known)
     settled, violations = rules.with_violations(order, known)
-    after = rules.with_parts(pool, order, settled)
+    after = with_parts(pool, order, settled)
     counts = dict(after.decided)
     counts[event.side, entry.verdict] = counts.get((event.side, entry.verdict), 0) + 1
     decision = rules.decided(after, Outcome.APPLIED, entry.verdict)
@@ -190,7 +228,7 @@ async def _order_differences(record: Record, name: PoolName, fold: Fold, last_se
     return [
         f"order {order_id}: the store has {found[order_id]}, the fold has {order}"
         for order_id, order in fold.orders.items()
-        if order_id not in touched and found[order_id] != order
+        if order_id not in touched and not fold.agrees(order_id, found[order_id])
     ]
 
 
@@ -217,7 +255,21 @@ async def _pool_differences(record: Record, name: PoolName, fold: Fold) -> list[
     ]
     differences += await record.contradictions(name, len(fold.orders), len(fold.executions))
     differences += await _execution_differences(record, name, fold)
+    differences += await _hold_differences(record, name, fold, stored)
     return differences if _is_at(await record.read(name), fold) else []
+
+
+async def _hold_differences(record: Record, name: PoolName, fold: Fold, stored: Pool | None) -> list[str]:
+    found = await record.holds(name)
+    differences = [
+        f"hold {order_id}: the store has {found.get(order_id)}, the fold has {fold.holds.get(order_id)}"
+        for order_id in sorted({*found, *fold.holds})
+        if found.get(order_id) != fold.holds.get(order_id)
+    ]
+    next_lapse_ms, first = stored.next_lapse_ms if stored else 0, min(found.values(), default=0)
+    if first and not 0 < next_lapse_ms <= first:
+        differences.append(f"pool next_lapse: is {next_lapse_ms}, but the first hold ends at {first}")
+    return differences
 
 
 def _is_at(stored: Pool | None, fold: Fold) -> bool:

@@ -166,7 +166,7 @@ async def test_a_reservation_over_redis_shows_like_an_order(home: House, tap: Ta
     assert (alert["kind"], alert["from"], alert["to"], alert["seq"]) == ("level", 0, 50, 1)
     reply = await ask(tap, new("r1", "buy 10.00 60", source="gw"))
     assert (reply["verdict"], reply["replayed"], reply["seq"]) == ("accepted", True, 1)
-    assert home.seq() == 1
+    assert home.seq() == 2  # the order confirmed its reservation
 
 
 async def test_levels_and_statuses_are_told_from_what_to_what(home: House, tap: Tap) -> None:

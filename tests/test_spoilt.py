@@ -53,6 +53,39 @@ async def test_a_key_of_another_type_stops_a_reservation(
                 await _reserve(client, order_id)
 
 
+async def test_holds_of_another_type_stop_what_would_touch_them(client: Redis, ledger: RedisLedger) -> None:
+    await ledger.open_day(POOL, await opening(client))
+    await ledger.reserve(POOL, buy("a"), 86_400_000)
+    await _spoil(client, "holds")
+    async with unchanged(client):
+        for order in (buy("b"), buy("c", 6_000)):
+            with pytest.raises(LedgerCorrupt):
+                await ledger.reserve(POOL, order, 1000)
+        with pytest.raises(LedgerCorrupt):
+            await ledger.release(POOL, "a")
+        with pytest.raises(LedgerCorrupt):
+            await ledger.apply(POOL, [buy("a")])
+    await client.hset(keys(POOL)[0], "next_lapse", "1")
+    async with unchanged(client):
+        with pytest.raises(LedgerCorrupt):
+            await ledger.tick(POOL)
+
+
+@pytest.mark.parametrize("ghost", ["nobody", "sold", "confirmed"])
+async def test_a_hold_of_what_is_no_reservation_is_noticed(
+    client: Redis, ledger: RedisLedger, ghost: str
+) -> None:
+    await ledger.open_day(POOL, await opening(client))
+    await ledger.reserve(POOL, NewOrder(order_id="sold", side=Side.SELL, price="1", quantity=1))
+    await ledger.reserve(POOL, buy("confirmed"))
+    await ledger.apply(POOL, [buy("confirmed")])
+    await client.zadd(keys(POOL)[3], {ghost: 1})
+    await client.hset(keys(POOL)[0], "next_lapse", "1")
+    async with unchanged(client):
+        with pytest.raises(LedgerCorrupt, match=f"{ghost} is no reservation"):
+            await ledger.tick(POOL)
+
+
 @pytest.mark.parametrize("part", ["pool", "changes"])
 @pytest.mark.parametrize("again", [True, False])
 async def test_a_key_of_another_type_stops_an_opening(
@@ -76,6 +109,7 @@ SUMS = ("balance_fen", "open_buy_fen", "filled_buy_fen", "filled_sell_fen")
     [
         *((field, text) for field in ("frame", *SUMS) for text in ("", "abc", "1", "nan", None)),
         *((field, text) for field in ("seq", "decided_buy_accepted") for text in ("", "abc", None)),
+        *(("next_lapse", text) for text in ("", "abc")),
     ],
 )
 async def test_a_spoilt_pool_is_noticed(
@@ -130,8 +164,9 @@ def test_records_that_cannot_be_read_are_corrupt() -> None:
         change_of("1-0", {b"kind": b"level"})
     with pytest.raises(LedgerCorrupt, match="journal"):
         Entry.read("1-0", {"event": "halt"})
-    with pytest.raises(LedgerCorrupt, match="journal"):
-        read_line("new a buy 1")
+    for text in ("new a buy 1", "lapsed", "lapsed a b", "released ä", "revived a"):
+        with pytest.raises(LedgerCorrupt, match="journal"):
+            read_line(text)
     assert pool_of({}) is None
 
 
@@ -139,6 +174,11 @@ def test_an_order_record_reads_back() -> None:
     order = order_of(bytes([1, 10, 2, 1, 7, 1, 10, 10, 0, 4]))
     assert (order.side, order.verdict, order.seq, order.open_milli) == (Side.BUY, Verdict.ACCEPTED, 7, 10)
     assert [str(kind) for kind in order.violations] == ["above_limit"]
+    assert not order.reserved
+    reserved = order_of(bytes([1, 10, 2, 1, 7, 0, 0, 0, 0, 0xCC, 0x84]))
+    assert (reserved.reserved, reserved.spent, reserved.open_milli) == (True, False, 20)
+    spent = order_of(bytes([1, 10, 2, 1, 7, 0, 0, 0, 0, 0xCD, 1, 0]))
+    assert (spent.reserved, spent.spent, spent.open_milli) == (False, True, 0)
 
 
 async def _spoil(client: Redis, part: str) -> None:

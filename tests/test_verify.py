@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -12,70 +12,19 @@ import pytest
 from msgspec.structs import replace
 from redis import Redis
 
-from quota.decision import PoolName, Side, Verdict, Violation
+from quota.decision import Side, Verdict, Violation
 from quota.events import Event
 from quota.journal import Entry
 from quota.ledger import Act
-from quota.memory import Book, MemoryLedger
-from quota.pool import Change, Execution, Opening, Order, Pool
+from quota.pool import Order, Pool
 from quota.record import keys
 from quota.verify import Findings, verify
 from tests.daemons import DAY, House, house, new
+from tests.folded import OPENING, POOL, Record, said
 from tests.tap import Tap, until, until_now
 from tests.traffic import made
 
-POOL = PoolName.NB_SH
-OPENING = Opening(
-    trading_day=DAY,
-    limit_fen=50_000_000,
-    rate="1.00000",
-    schedule="0 continuous",
-    origin="at",
-    open_late=True,
-)
 LIMIT = Act(act="limit", reason="more", user="me", host="here", limit_fen=60_000_000)
-
-
-class Record(MemoryLedger):
-    """A ledger in memory that can be read as verify reads. ``meanwhile`` happens during its reading."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda: 1)
-        self.meanwhile: Callable[[], object] = lambda: None
-
-    @property
-    def book(self) -> Book:
-        return self.books[POOL]
-
-    async def read(self, pool: PoolName) -> Pool | None:
-        return self.books[pool].pool
-
-    async def journal(self, pool: PoolName, last_seq: int, after_seq: int = 0) -> AsyncIterator[Entry]:
-        for entry in list(self.books[pool].journal):
-            if after_seq < entry.seq <= last_seq:
-                yield entry
-        meanwhile, self.meanwhile = self.meanwhile, lambda: None
-        meanwhile()
-
-    async def orders(self, pool: PoolName, ids: Sequence[str]) -> Sequence[Order | None]:
-        return [self.books[pool].orders.get(order_id) for order_id in ids]
-
-    async def executions(
-        self,
-        pool: PoolName,
-        ids: Sequence[str],
-        order_ids: Mapping[int, str],  # noqa: ARG002 - in memory, executions name their orders
-    ) -> Sequence[Execution | None]:
-        return [self.books[pool].executions.get(exec_id) for exec_id in ids]
-
-    async def contradictions(self, pool: PoolName, orders: int, executions: int) -> Sequence[str]:
-        book = self.books[pool]
-        return (
-            [] if (len(book.orders), len(book.executions)) == (orders, executions) else ["pool: other counts"]
-        )
-
-    async def changes(self, pool: PoolName, after: str) -> Sequence[Change]:
-        return await super().changes(pool, after)
 
 
 def events(seed: int = 7, count: int = 2_000) -> list[Event]:
@@ -93,10 +42,6 @@ async def record() -> Record:
     await record.operate(POOL, LIMIT)
     await record.apply(POOL, happened[200:])
     return record
-
-
-def said(findings: Findings) -> str:
-    return "\n".join(findings.differences)
 
 
 async def test_a_good_day_has_no_differences(record: Record) -> None:
@@ -235,7 +180,7 @@ def home(tmp_path: Path) -> Iterator[House]:
         yield home
 
 
-POOL_KEY, ORDERS_KEY, EXECS_KEY, _, _, JOURNAL_KEY = keys(POOL)
+POOL_KEY, ORDERS_KEY, EXECS_KEY, HOLDS_KEY, _, JOURNAL_KEY = keys(POOL)
 SPOILT: dict[str, tuple[Callable[[Redis], object], str]] = {
     "a sum of the pool": (
         lambda redis: redis.hincrby(POOL_KEY, "open_buy_fen", 1),
@@ -257,6 +202,10 @@ SPOILT: dict[str, tuple[Callable[[Redis], object], str]] = {
     "an execution too many": (
         lambda redis: redis.hset(EXECS_KEY, "ghost", "x"),
         "pool execs: is 1, should be 0",
+    ),
+    "a hold too many": (
+        lambda redis: redis.zadd(HOLDS_KEY, {"1": 5}),
+        "hold 1: the store has 5, the fold has None",
     ),
     "an entry": (lambda redis: redis.xdel(JOURNAL_KEY, "2-0"), "seq 2: is missing, 3 comes next"),
     "the last entry": (lambda redis: redis.xdel(JOURNAL_KEY, "4-0"), "seq 4: the journal ends at 3"),

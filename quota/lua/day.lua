@@ -15,7 +15,7 @@ end
 local function tick(keys, args)
   local batch = begin_batch(keys)
   if batch.pool then
-    judge_clock(batch)
+    catch_up(batch)
     commit(batch)
     local published = redis.call('HGET', keys[1], 'published')
     if is_later(args[1], published) then redis.call('HSET', keys[1], 'published', args[1]) end
@@ -81,10 +81,8 @@ end
 
 local function open_again(batch, opening)
   local pool = batch.pool
-  local was = pool.frame
-  if opening.origin == 'at' then pool.frame = frame_with(was, {schedule = opening.schedule}) end
-  judge(pool, batch.now)
-  note_changes(batch, was, 'clock')
+  if opening.origin == 'at' then pool.frame = frame_with(pool.frame, {schedule = opening.schedule}) end
+  catch_up(batch)
   commit(batch)
   return {'already', pool.frame.trading_day}
 end
@@ -93,9 +91,9 @@ end
 local function fresh_pool(opening, halted, now)
   local frame = frame_with(opening, {
     halted = halted, began = false, exhausted = false, suspended = false, phase = 'closed', level = 0,
-    resumes_in_opening = opening.resumes_in_opening == 1})
+    resumes_in_opening = opening.resumes_in_opening == 1, attested = run_id})
   local pool = {frame = frame, balance_fen = opening.limit_fen, open_buy_fen = 0, filled_buy_fen = 0,
-                filled_sell_fen = 0, seq = 0}
+                filled_sell_fen = 0, seq = 0, next_lapse = 0}
   judge(pool, now)
   set_level(pool)
   return pool
@@ -103,6 +101,18 @@ end
 
 local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level = 0, limit_fen = 0, rate = '',
                   halted = ''}
+
+-- What the day before leaves to a day: its operator's halt. That the store changed concerns what is over.
+local function inherited_halt(old)
+  return old and old.halted ~= STORE_CHANGED and old.halted or ''
+end
+
+-- Whether orders of this day may have come already that this store does not know of: its opening phase
+-- has begun, and the store is empty, or another one than before.
+local function is_late(old, opening, now)
+  local same = old and (old.attested == run_id or old.attested == '')
+  return not same and opening.open_late == 0 and now >= tonumber(words(opening.schedule)[1])
+end
 
 -- Sets the old day aside. Returns the days that are kept and the last change carried over.
 local function close_day(keys, day, opening, kept, unpublished)
@@ -137,12 +147,12 @@ local function open_day(keys, args)
   demand_day_rights(keys)
   opening.rate = next_rate_for(opening.trading_day, stored[4]) or opening.rate
   local unpublished = redis.call('XRANGE', keys[5], '(' .. published, '+')
-  local begins = tonumber(words(opening.schedule)[1])
-  local late = not old and batch.now >= begins and opening.open_late == 0
-  local fresh = fresh_pool(opening, late and OPENED_LATE or old and old.halted or '', batch.now)
+  local halted, late = inherited_halt(old), is_late(old, opening, batch.now)
+  late = late and halted == ''
+  local fresh = fresh_pool(opening, late and OPENED_LATE or halted, batch.now)
   local days, carried = {}, nil
   if old then days, carried = close_day(keys, old.trading_day, opening, stored[2] or '', unpublished) end
-  batch.pool, batch.stored, batch.seq = fresh, nil, nil
+  batch.pool, batch.stored, batch.seq, batch.next_lapse = fresh, nil, nil, 0
   note_changes(batch, old or NO_FRAME, late and OPENED_LATE or 'opened')
   redis.call('HSET', keys[1], 'origin', opening.origin, 'kept', table.concat(days, ' '), 'published', published,
              'last_change', carried or published, 'decided_buy_accepted', '0')
@@ -157,7 +167,7 @@ local ACTS = {
   end,
   resume = function(pool)
     if pool.frame.halted == '' then return 'the pool is not halted' end
-    pool.frame = frame_with(pool.frame, {halted = ''})
+    pool.frame = frame_with(pool.frame, {halted = '', attested = run_id})
   end,
   limit = function(pool, act)
     if act.limit_fen <= 0 or act.limit_fen > BOUND then
@@ -181,13 +191,16 @@ local function operate(keys, args)
   if act.reason == '' or string.find(act.reason, '%c') then
     return {'refused', 'reason: must be some text without control characters'}
   end
-  judge_clock(batch)
+  if act.reason == STORE_CHANGED then
+    return {'refused', 'reason: ' .. STORE_CHANGED .. ' is what the store alone says'}
+  end
+  catch_up(batch)
   local was = pool.frame
   local refused = ACTS[act.act](pool, act)
   if refused then return {'refused', refused} end
   number(batch, was, act.reason)
   local frame = pool.frame
-  batch.journal[1] = {
+  batch.journal[#batch.journal + 1] = {
     whole(pool.seq) .. '-0', 'event', act.act, 'verdict', '', 'balance_fen', whole(pool.balance_fen), 'status',
     frame.status, 'phase', frame.phase, 'time_ms', whole(batch.now), 'reason', act.reason, 'user', act.user, 'host',
     act.host, 'was_fen', whole(was.limit_fen), 'limit_fen', whole(frame.limit_fen), 'reopen', act.reopen and '1' or '0'}
@@ -210,7 +223,7 @@ local function set_rate(keys, args)
   end
   if pool.frame.rate == rate then return {'same'} end
   if redis.call('EXISTS', keys[2], keys[3]) > 0 then return {'refused'} end
-  judge_clock(batch)
+  catch_up(batch)
   local was = pool.frame
   pool.frame = frame_with(was, {rate = rate})
   note_changes(batch, was, 'rate')
@@ -218,7 +231,40 @@ local function set_rate(keys, args)
   return {'set'}
 end
 
+-- Why this store may not be attested to have all that was answered up to `seq`, or nil if it may.
+local function lost_since(batch, seq, balance)
+  if batch.pool.seq < seq then return 'seq: the store ends at ' .. whole(batch.pool.seq) end
+  if seq == 0 then return nil end
+  local id = whole(seq) .. '-0'
+  local entry = redis.call('XRANGE', batch.keys[6], id, id)[1]
+  if not entry then return 'seq: the store has no entry ' .. whole(seq) end
+  for i = 1, #entry[2], 2 do
+    if entry[2][i] == 'balance_fen' and entry[2][i + 1] == balance then return nil end
+  end
+  return 'balance_fen: entry ' .. whole(seq) .. ' of the store has another one'
+end
+
+-- Takes the word of somebody who knows the last number, and the balance after it, that this store has
+-- lost nothing. Returns {attested | already | refused, why not}.
+local function attest(keys, args)
+  local batch = begin_batch(keys)
+  if not batch.pool then return {'refused', NO_DAY} end
+  local seq, balance = tonumber(args[1]), args[2]
+  catch_up(batch)
+  local was = batch.pool.frame
+  local lost = lost_since(batch, seq, balance)
+  local outcome = was.attested == run_id and 'already' or lost and 'refused' or 'attested'
+  if outcome == 'attested' then
+    local halted = was.halted ~= STORE_CHANGED and was.halted or ''
+    batch.pool.frame = frame_with(was, {attested = run_id, halted = halted})
+    note_changes(batch, was, 'attested')
+  end
+  commit(batch)
+  return {outcome, outcome == 'refused' and lost or ''}
+end
+
 redis.register_function('quota_tick', tick)
 redis.register_function('quota_open', open_day)
 redis.register_function('quota_operate', operate)
 redis.register_function('quota_rate', set_rate)
+redis.register_function('quota_attest', attest)

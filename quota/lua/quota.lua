@@ -1,5 +1,5 @@
 #!lua name=quota
--- The rules of quota/rules.py and quota/day.py, atomically. Version 1.
+-- The rules of quota/rules.py and quota/day.py, atomically. Version 2.
 --
 -- Keys of a pool, always all six and in this order; they share a hash tag:
 --   pool     hash    the pool: trading_day, limit_fen, balance_fen, open_buy_fen, filled_buy_fen,
@@ -7,13 +7,15 @@
 --                    schedule ("<server ms> <phase> …"), levels ("50 70 …", per cent), halted (the
 --                    reason), began, exhausted, suspended, resumes_in_opening (0 or 1), origin,
 --                    kept ("<day> …"), published and last_change (ids in changes), next_rate
---                    ("<day> <rate>", announced for a day to come), frame (the rare fields as one
---                    text), decided_{side}_{verdict}, violated_{kind} (counts)
+--                    ("<day> <rate>", announced for a day to come), next_lapse (before it no hold ends;
+--                    0: there is none), attested (the run_id of the server that is known to have lost
+--                    nothing), frame (the rare fields as one text), decided_{side}_{verdict},
+--                    violated_{kind} (counts)
 --   orders   hash    order_id -> MessagePack of side, price (thousandths), quantity, verdict, seq,
---                    filled, value (thousandths), top price, off the book, violations (bits)
+--                    filled, value (thousandths), top price, off the book, bits (violations; reserved; spent)
 --   execs    hash    exec_id -> MessagePack of the order (the seq of its decision, or its id where
 --                    that is not known yet), side (busted: plus 2), price, quantity
---   holds    zset    reservations that end by themselves
+--   holds    zset    order_id, scored with the server's ms at which its reservation lapses
 --   changes  stream  kind, was, now, seq, balance_fen, limit_fen, time_ms, reason
 --   journal  stream  one entry per seq, id "<seq>-0", event (a line of words), verdict, balance_fen, status,
 --                    phase, time_ms, violations; of an act reason, user, host, was_fen, limit_fen, reopen
@@ -23,7 +25,7 @@
 -- written first. Numbers are doubles: every total stays within BOUND, every product that could
 -- pass 2^53 is split, and whole numbers are written with %d.
 
-local VERSION = 1
+local VERSION = 2
 local BOUND = 4500000000000000
 local SIDES = {'buy', 'sell'}
 local VERDICTS = {'accepted', 'exhausted', 'suspended', 'closed', 'halted', 'insufficient', 'id_reused'}
@@ -36,10 +38,13 @@ local SIDE = {buy = 1, sell = 2}
 local VERDICT = {accepted = 1, exhausted = 2, suspended = 3, closed = 4, halted = 5, insufficient = 6, id_reused = 7}
 local BIT = {refused_traded = 1, overfilled = 2, above_limit = 4, side_conflict = 8, exec_reused = 16,
              spent_order = 32, out_of_range = 64}
+-- Two more bits of an order: a gateway reserved it and nothing was heard of it yet; its id is spent.
+local RESERVED, SPENT = 128, 256
 
 local NO_DAY = 'no trading day is open'
 local ANOTHER_DAY = "time: another day than the pool's open day"
 local OPENED_LATE = 'opened late: usage until now is unknown'
+local STORE_CHANGED = 'store changed'
 local REASON = {
   exec_reused = 'exec_id: was used before with other content (exec_reused)',
   side_conflict = 'side: is not the side of the order (side_conflict)',
@@ -51,8 +56,12 @@ local REASON = {
 -- A whole number as text. tostring would write 1e+14; %d casts to a 64-bit integer, exactly.
 local format, find, match, pack, unpacked
 
+-- Which server this is. It stays the same for as long as its process lives, and so does this library.
+local run_id
+
 -- Lua's own globals may be used inside functions only; the busiest are bound at the first call.
 local function bind_globals()
+  run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
   format, find, match = string.format, string.find, string.match
   pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 end
@@ -98,7 +107,7 @@ end
 -- themselves too, for those who read the hash.
 
 local FRAME = {'trading_day', 'limit_fen', 'rate', 'schedule', 'admission', 'levels', 'resumes_in_opening',
-               'halted', 'began', 'exhausted', 'suspended', 'phase', 'level'}
+               'halted', 'began', 'exhausted', 'suspended', 'phase', 'level', 'attested'}
 local SUMS = {'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq'}
 local FLAGS = {'began', 'exhausted', 'suspended', 'resumes_in_opening'}
 
@@ -154,6 +163,8 @@ local function read_frame(text)
     i = i + 1
     if FRAME[i] then frame[FRAME[i]] = value end
   end
+  -- Version 1 of this library did not attest.
+  if i == #FRAME - 1 then frame.attested, i = '', #FRAME end
   frame.limit_fen, frame.level = tonumber(frame.limit_fen), tonumber(frame.level)
   if i ~= #FRAME or not frame.limit_fen or not frame.level then error({err = 'QUOTACORRUPT frame: is not readable'}) end
   for _, name in ipairs(FLAGS) do frame[name] = frame[name] == '1' end
@@ -188,18 +199,19 @@ end
 local function read_pool(key)
   local call = redis.call
   local v = call('HMGET', key, 'frame', 'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq',
-                 'decided_buy_accepted')
+                 'decided_buy_accepted', 'next_lapse')
   if not v[1] then
     if call('EXISTS', key) == 1 then error({err = 'QUOTACORRUPT frame: is missing'}) end
     return nil
   end
   local balance, open, buy, sell, seq, accepted = tonumber(v[2] or ''), tonumber(v[3] or ''), tonumber(v[4] or ''),
                                                   tonumber(v[5] or ''), tonumber(v[6] or ''), tonumber(v[7] or '')
-  if not (balance and open and buy and sell and seq and accepted) then
+  local next_lapse = tonumber(v[8] or '0')
+  if not (balance and open and buy and sell and seq and accepted and next_lapse) then
     error({err = 'QUOTACORRUPT pool: a sum is missing or no number'})
   end
   local pool = {frame = frame_of(v[1]), balance_fen = balance, open_buy_fen = open, filled_buy_fen = buy,
-                filled_sell_fen = sell, seq = seq, bought = accepted}
+                filled_sell_fen = sell, seq = seq, bought = accepted, next_lapse = next_lapse}
   if pool.balance_fen ~= pool.frame.limit_fen - pool.open_buy_fen - pool.filled_buy_fen + pool.filled_sell_fen then
     error({err = 'QUOTACORRUPT balance_fen: is not the sum of its terms'})
   end
@@ -273,9 +285,10 @@ local function copied(o)
 end
 
 -- The value that still rests in the book: of an order that was accepted, or that is known and
--- traded all the same.
+-- traded all the same; of a spent one nothing.
 local function open_milli(o)
-  if o.off == 1 or o.quantity <= o.filled or not (o.verdict == 1 or (o.verdict > 0 and o.filled > 0)) then return 0 end
+  if o.off == 1 or o.bits >= SPENT or o.quantity <= o.filled then return 0 end
+  if not (o.verdict == 1 or (o.verdict > 0 and o.filled > 0)) then return 0 end
   return (o.quantity - o.filled) * o.price
 end
 
@@ -331,9 +344,12 @@ end
 local function has_bit(bits, bit) return bits % (2 * bit) >= bit end
 
 -- Notes what should not be, each kind once per order. Returns the fresh kinds, or nil.
-local function note_violations(o)
-  if o.verdict == 0 or o.filled == 0 then return nil end
-  if o.verdict == 1 and o.filled <= o.quantity and not (o.side == 1 and o.top > o.price) then return nil end
+local function note_violations(was, o)
+  local revived, known = was.bits >= SPENT and o.bits < SPENT, o.verdict ~= 0 and o.filled > 0
+  if not revived and not known then return nil end
+  if not revived and o.verdict == 1 and o.filled <= o.quantity and not (o.side == 1 and o.top > o.price) then
+    return nil
+  end
   local fresh
   local function note(kind, holds)
     if holds and not has_bit(o.bits, BIT[kind]) then
@@ -342,18 +358,20 @@ local function note_violations(o)
       fresh[#fresh + 1] = kind
     end
   end
-  note('refused_traded', o.verdict ~= 1)
-  note('overfilled', o.filled > o.quantity)
-  note('above_limit', o.side == 1 and o.top > o.price)
+  note('refused_traded', known and o.verdict ~= 1)
+  note('overfilled', known and o.filled > o.quantity)
+  note('above_limit', known and o.side == 1 and o.top > o.price)
+  note('spent_order', revived)
   return fresh
 end
 
 -- A batch: the pool, the records read and written, the entries to append. ----------------------
 
+-- `at` is the moment as of which the pool is judged: now, but for holds that ended unnoticed.
 local function batch_of(keys, pool, now)
-  return {keys = keys, now = now, now_text = whole(now), pool = pool, stored = pool and pool.frame,
-          seq = pool and pool.seq,
-          orders = {}, execs = {}, order_ids = {}, exec_ids = {}, journal = {}, counts = {}, changes = {}}
+  return {keys = keys, now = now, at = now, now_text = whole(now), pool = pool, stored = pool and pool.frame,
+          seq = pool and pool.seq, next_lapse = pool and pool.next_lapse,
+          orders = {}, execs = {}, order_ids = {}, exec_ids = {}, ended = {}, journal = {}, counts = {}, changes = {}}
 end
 
 local function begin_batch(keys)
@@ -369,6 +387,17 @@ end
 local function put_order(batch, id, order)
   batch.orders[id] = order
   batch.order_ids[#batch.order_ids + 1] = id
+end
+
+-- Reads records that will be asked for, but for those that are read already.
+local function fetch(key, records, ids, read)
+  for from = 1, #ids, 4000 do
+    local found = redis.call('HMGET', key, unpack(ids, from, math.min(from + 3999, #ids)))
+    for i = 1, #found do
+      local id = ids[from + i - 1]
+      if not records[id] then records[id] = read(found[i]) end
+    end
+  end
 end
 
 -- An execution (order, side or side + 2 where busted, price, quantity), or false. A seq is a third
@@ -396,7 +425,7 @@ end
 
 local function judge_clock(batch)
   local was = batch.pool.frame
-  judge(batch.pool, batch.now)
+  judge(batch.pool, batch.at)
   note_changes(batch, was, 'clock')
 end
 
@@ -404,7 +433,7 @@ end
 local function number(batch, was, reason, subject)
   local pool = batch.pool
   pool.seq = pool.seq + 1
-  judge(pool, batch.now)
+  judge(pool, batch.at)
   set_level(pool)
   if pool.frame ~= was then note_changes(batch, was, subject and reason .. ' ' .. subject or reason) end
 end
@@ -442,6 +471,7 @@ local function pool_fields(batch)
     put('frame', table.concat(values, '\n'))
   end
   for _, name in ipairs(SUMS) do put(name, whole(pool[name])) end
+  if pool.next_lapse ~= batch.next_lapse then put('next_lapse', whole(pool.next_lapse)) end
   for field, n in pairs(batch.counts) do
     local counted = tonumber(redis.call('HGET', batch.keys[1], field) or '0')
     if not counted then error({err = 'QUOTACORRUPT ' .. field .. ': is no number'}) end
@@ -465,12 +495,29 @@ local function demand_all_rights(keys)
   error({err = 'NOPERM this user may not run HSET and XADD on the keys of the pool'})
 end
 
+-- What can fail when holds are written: a right that is missing, a key of another type.
+local function check_holds(keys, adds, removes)
+  local may = redis.acl_check_cmd
+  if (adds and not may('ZADD', keys[4], '1', 'm')) or (removes and not may('ZREM', keys[4], 'm')) then
+    error({err = 'NOPERM this user may not run ZADD and ZREM on the holds of the pool'})
+  end
+  redis.call('ZCARD', keys[4])
+end
+
+-- What a batch does to the holds: `held` is the one that begins, as ZADD takes it, `ended` are ids.
+local function put_holds(batch)
+  local key, ended = batch.keys[4], batch.ended
+  for from = 1, #ended, 4000 do redis.call('ZREM', key, unpack(ended, from, math.min(from + 3999, #ended))) end
+  if batch.held then redis.call('ZADD', key, unpack(batch.held)) end
+end
+
 -- Writes a batch: first what can fail, then the rest, then the pool.
 local function commit(batch)
-  local call, keys = redis.call, batch.keys
-  if batch.pool.seq == batch.seq and batch.pool.frame == batch.stored then return end
+  local call, keys, pool = redis.call, batch.keys, batch.pool
+  if pool.seq == batch.seq and pool.frame == batch.stored and pool.next_lapse == batch.next_lapse then return end
   demand_all_rights(keys)
   if #batch.changes > 0 then call('XLEN', keys[5]) end
+  if batch.held or #batch.ended > 0 then check_holds(keys, batch.held, #batch.ended > 0) end
   local out = pool_fields(batch)
   for _, entry in ipairs(batch.journal) do call('XADD', keys[6], unpack(entry)) end
   local last = #out
@@ -479,13 +526,15 @@ local function commit(batch)
   end
   put_records(keys[2], batch.order_ids, batch.orders, pack_order)
   put_records(keys[3], batch.exec_ids, batch.execs, pack_exec)
+  put_holds(batch)
   call('HSET', keys[1], unpack(out))
 end
 
 -- Events. --------------------------------------------------------------------------------------
 -- An event is the array {name, order_id, side, price (thousandths), quantity, exec_id, date, text}:
 -- the date in UTC+8 of its own time, empty where it has none, and the whole event as the journal
--- keeps it: "new gw1-000001 buy 1688.00 100 source=gw1 time=…".
+-- keeps it: "new gw1-000001 buy 1688.00 100 source=gw1 time=…". Of a reservation a ninth field is
+-- its hold time, 0 for none; what came over MQTT has no ninth field.
 
 -- Numbers and journals an event that changed something.
 local function journal_event(batch, event, verdict, violations)
@@ -501,6 +550,25 @@ local function journal_event(batch, event, verdict, violations)
   journal[#journal + 1] = entry
 end
 
+-- Takes an order's hold away; that there is none costs nothing.
+local function end_hold(batch, id)
+  if batch.pool.next_lapse ~= 0 then batch.ended[#batch.ended + 1] = id end
+end
+
+-- Journals what became of a reservation: it was confirmed, it lapsed, it was released.
+local function journal_end(batch, id, how, violations)
+  end_hold(batch, id)
+  journal_event(batch, {how, id, '', 0, 0, '', '', how .. ' ' .. id}, nil, violations)
+end
+
+-- The reservation is an order that was sent: it ends no more by itself.
+local function confirm(batch, id, was)
+  local now = copied(was)
+  now.bits = now.bits - RESERVED
+  put_order(batch, id, now)
+  journal_end(batch, id, 'confirmed')
+end
+
 -- Refuses a fact that cannot be applied; counts it once per order and kind.
 local function broken(batch, event, order, kind)
   if has_bit(order.bits, BIT[kind]) then return 'dead', nil, nil, REASON[kind] end
@@ -511,10 +579,15 @@ local function broken(batch, event, order, kind)
   return 'dead', nil, batch.pool.seq, REASON[kind]
 end
 
--- Puts the record `now` in the place of `was`, unless a total would pass the bound.
+-- Puts the record `now` in the place of `was`, unless a total would pass the bound. A reservation of
+-- which this is the first word is confirmed by it.
 local function settle(batch, event, was, now, verdict)
   if not settled(batch.pool, was, now) then return broken(batch, event, was, 'out_of_range') end
-  local violations = note_violations(now)
+  if has_bit(was.bits, RESERVED) then
+    now.bits = now.bits - RESERVED
+    end_hold(batch, event[2])
+  end
+  local violations = note_violations(was, now)
   if verdict then
     now.seq = batch.pool.seq + 1
     count(batch, 'decided_' .. event[3] .. '_' .. verdict)
@@ -524,18 +597,45 @@ local function settle(batch, event, was, now, verdict)
   return 'applied', verdict, batch.pool.seq
 end
 
-local function apply_new(batch, event)
-  local pool, was, side = batch.pool, order_of(batch, event[2]), SIDE[event[3]]
-  if was.verdict ~= 0 or (was.side ~= 0 and was.side ~= side) then
-    if was.verdict ~= 0 and was.side == side and was.price == event[4] and was.quantity == event[5] then
+-- The answer to an id that was seen before, or nil where the order is still to be decided: a spent
+-- one that comes over MQTT was sent all the same.
+local function answer_again(batch, event, was, spent)
+  local side, reserves = SIDE[event[3]], event[9]
+  if was.verdict == 0 and (was.side == 0 or was.side == side) and not (spent and reserves) then return nil end
+  if was.verdict ~= 0 and was.side == side and was.price == event[4] and was.quantity == event[5] then
+    if spent and not reserves then return nil end
+    if not spent then
+      if has_bit(was.bits, RESERVED) and not reserves then confirm(batch, event[2], was) end
       return 'duplicate', VERDICTS[was.verdict], was.seq
     end
-    return 'id_reused', 'id_reused', pool.seq
   end
+  return 'id_reused', 'id_reused', batch.pool.seq
+end
+
+-- An accepted buy that a gateway asked for, and of which no fact is known, is reserved; perhaps it ends
+-- by itself.
+local function reserve_order(batch, event, now)
+  local hold, pool = event[9], batch.pool
+  if now.verdict ~= 1 or now.side ~= 1 or now.filled > 0 or now.off == 1 then return end
+  now.bits = now.bits + RESERVED
+  if hold == 0 then return end
+  local lapses = batch.now + hold
+  batch.held = {whole(lapses), event[2]}
+  event[8] = event[8] .. ' hold_ms=' .. whole(hold)
+  if pool.next_lapse == 0 or lapses < pool.next_lapse then pool.next_lapse = lapses end
+end
+
+local function apply_new(batch, event)
+  local pool, was = batch.pool, order_of(batch, event[2])
+  local spent = was.bits >= SPENT
+  local outcome, earlier, seq = answer_again(batch, event, was, spent)
+  if outcome then return outcome, earlier, seq end
   local now = copied(was)
-  now.side, now.price, now.quantity, now.verdict = side, event[4], event[5], 1
-  local verdict = verdict_of(pool, now)
+  now.side, now.price, now.quantity, now.verdict = SIDE[event[3]], event[4], event[5], 1
+  now.bits = was.bits % SPENT
+  local verdict = spent and 'accepted' or verdict_of(pool, now)
   now.verdict = VERDICT[verdict]
+  if event[9] then reserve_order(batch, event, now) end
   return settle(batch, event, was, now, verdict)
 end
 
@@ -547,11 +647,13 @@ local function apply_off_book(batch, event)
   return settle(batch, event, was, now)
 end
 
--- Counts a trade, or undoes it. A bust that comes first counts as its fill, already undone.
+-- Counts a trade, or undoes it. A bust that comes first counts as its fill, already undone. What trades
+-- is in the book, a spent order too.
 local function apply_execution(batch, event)
   local busted, side, value = event[1] == 'bust' and 1 or 0, SIDE[event[3]], event[4] * event[5]
   local was, exec = order_of(batch, event[2]), batch.execs[event[6]]
   local now = copied(was)
+  now.bits = was.bits % SPENT
   if exec then
     local is_busted = exec[2] > 2
     if (exec[1] ~= event[2] and exec[1] ~= was.seq) or exec[2] ~= (is_busted and side + 2 or side)
@@ -589,53 +691,3 @@ local function apply(batch, event)
   if event[7] ~= '' and event[7] ~= pool.frame.trading_day then return 'dead', nil, nil, ANOTHER_DAY end
   return APPLY[event[1]](batch, event)
 end
-
--- Functions. -----------------------------------------------------------------------------------
-
-local function invalid(message) return redis.error_reply('QUOTAINVALID ' .. message) end
-
--- Reads the records that a batch will ask for: one command for the orders, one for the executions.
-local function fetch(key, records, ids, read)
-  for from = 1, #ids, 4000 do
-    local found = redis.call('HMGET', key, unpack(ids, from, math.min(from + 3999, #ids)))
-    for i = 1, #found do records[ids[from + i - 1]] = read(found[i]) end
-  end
-end
-
-local function fetch_records(batch, events)
-  local order_ids, exec_ids = {}, {}
-  for i = 1, #events do
-    order_ids[i] = events[i][2]
-    if events[i][6] ~= '' then exec_ids[#exec_ids + 1] = events[i][6] end
-  end
-  fetch(batch.keys[2], batch.orders, order_ids, read_order)
-  fetch(batch.keys[3], batch.execs, exec_ids, read_exec)
-end
-
--- Applies a batch of events, packed with MessagePack. Returns the decisions, packed likewise: each
--- {outcome, verdict, reason, balance_fen, seq, status, phase}.
-local function apply_batch(keys, args)
-  local events, batch = cmsgpack.unpack(args[1]), begin_batch(keys)
-  local pool = batch.pool
-  if pool then
-    judge_clock(batch)
-    fetch_records(batch, events)
-  end
-  local out = {'\221' .. struct.pack('>I4', #events)}
-  for i = 1, #events do
-    local outcome, verdict, seq, reason = apply(batch, events[i])
-    local frame = pool and pool.frame
-    out[i + 1] = '\151' .. cmsgpack.pack(outcome, verdict, reason or '', pool and pool.balance_fen, seq,
-                                         frame and frame.status or 'closed', frame and frame.phase or 'closed')
-  end
-  if pool then commit(batch) end
-  return table.concat(out)
-end
-
--- The version and the words, for a loader to compare with its own.
-local function describe()
-  return {VERSION, SIDES, VERDICTS, STATUSES, PHASES, VIOLATIONS, EVENTS}
-end
-
-redis.register_function('quota_apply', apply_batch)
-redis.register_function{function_name = 'quota_describe', callback = describe, flags = {'no-writes'}}

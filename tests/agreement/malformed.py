@@ -12,6 +12,7 @@ from tests.agreement.state import command, contents
 
 GOOD = ("gw1-1", "buy", "1.00", "1", "gw1")
 _NUMBERS = ("0", "01", "-1", "+1", "1e3", "0x1", "nan", "inf", "1,5", " 1", "1 ")
+_HOLDS = ("", *_NUMBERS, "1.0", "86400001", "100000000", "1" * 17)
 _BAD = {
     0: ("", "a" * 65, "a b", "a\n", "ä", "a/b", "a\x00"),
     1: ("", "BUY", "both", "1"),
@@ -25,7 +26,15 @@ _TOO_LONG = "12345678901234"
 def bad_arguments() -> list[tuple[str, ...]]:
     """List the arguments, each wrong in one place; and too few, and too many."""
     wrong = [(*GOOD[:place], text, *GOOD[place + 1 :]) for place, texts in _BAD.items() for text in texts]
-    return [*wrong, ("gw1-1", "buy", _TOO_LONG, "1", "gw1"), GOOD[:4], (*GOOD, "more"), ()]
+    holds = [(*GOOD, text) for text in _HOLDS]
+    held = [(*arguments, "1000") for arguments in wrong]
+    counts = [GOOD[:4], (*GOOD, "more"), (*GOOD, "1000", "more"), ()]
+    return [*wrong, *holds, *held, ("gw1-1", "buy", _TOO_LONG, "1", "gw1"), *counts]
+
+
+def bad_releases() -> list[tuple[str, ...]]:
+    """List the arguments of a release that must be refused."""
+    return [*((text,) for text in _BAD[0]), ("gw1-1", "more"), ()]
 
 
 async def refuses_malformed(client: Redis) -> None:
@@ -34,14 +43,25 @@ async def refuses_malformed(client: Redis) -> None:
     before = await contents(client)
     for arguments in bad_arguments():
         assert (await _answer(client, names, arguments)).startswith("QUOTAINVALID "), arguments
-    for wrong_keys in (names[:5], (*names, "more"), ()):
+    for arguments in bad_releases():
+        assert (await _released(client, names, arguments)).startswith("QUOTAINVALID "), arguments
+    for wrong_keys in (names[:5], (*names, "more"), (), (*names[:3], names[4], names[3], names[5])):
         assert (await _answer(client, wrong_keys, GOOD)).startswith("QUOTAINVALID ")
+        assert (await _released(client, wrong_keys, GOOD[:1])).startswith("QUOTAINVALID ")
     assert await contents(client) == before
 
 
 async def _answer(client: Redis, names: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+    return await _said(client, "quota_reserve", names, arguments)
+
+
+async def _released(client: Redis, names: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+    return await _said(client, "quota_release", names, arguments)
+
+
+async def _said(client: Redis, function: str, names: tuple[str, ...], arguments: tuple[str, ...]) -> str:
     try:
-        reply = await command(client, "FCALL", "quota_reserve", len(names), *names, *arguments)
+        reply = await command(client, "FCALL", function, len(names), *names, *arguments)
     except ResponseError as refusal:
         return str(refusal)
     return repr(reply)

@@ -51,10 +51,21 @@ def fields_of(pool: Pool) -> dict[str, str]:
     """Write a pool as its hash must read, field by field."""
     flags = ("began", "exhausted", "suspended", "resumes_in_opening")
     counts = ("limit_fen", "balance_fen", "open_buy_fen", "filled_buy_fen", "filled_sell_fen", "seq", "level")
-    texts = ("trading_day", "rate", "schedule", "admission", "phase", "status", "halted", "origin")
+    texts = (
+        "trading_day",
+        "rate",
+        "schedule",
+        "admission",
+        "phase",
+        "status",
+        "halted",
+        "origin",
+    )
     fields = {name: str(int(getattr(pool, name))) for name in flags + counts}
     fields |= {name: str(getattr(pool, name)) for name in texts}
     fields |= {"levels": " ".join(map(str, pool.levels)), "kept": " ".join(pool.kept)}
+    fields |= {"attested": pool.attested} if pool.attested else {}
+    fields |= {"next_lapse": str(pool.next_lapse_ms)} if pool.next_lapse_ms else {}
     decided = {(Side.BUY, Verdict.ACCEPTED): 0} | pool.decided
     fields |= {f"decided_{side}_{verdict}": str(count) for (side, verdict), count in decided.items()}
     return fields | {f"violated_{kind}": str(count) for kind, count in pool.violated.items()}
@@ -67,6 +78,7 @@ class State(msgspec.Struct):
     pool: Pool | None
     orders: dict[str, Any]
     executions: dict[str, Execution]
+    holds: dict[str, int]
     changes: list[Change]
     journal: list[Entry]
     days: list[str]
@@ -84,6 +96,7 @@ def ours_of(book: Book) -> State:
         pool=book.pool,
         orders=dict(book.orders),
         executions=dict(book.executions),
+        holds=dict(book.holds),
         changes=[replace(change, id="", time_ms=0) for change in book.changes],
         journal=[replace(entry, time_ms=0) for entry in book.journal],
         days=sorted(book.pool.kept) if book.pool else [],
@@ -96,23 +109,33 @@ async def theirs_of(client: Redis, pool: PoolName) -> State:
     async with client.pipeline(transaction=False) as pipe:
         for name in names[:3]:
             pipe.execute_command("HGETALL", name)
+        pipe.execute_command("ZRANGE", names[3], 0, -1, "WITHSCORES")
         for name in names[4:]:
             pipe.execute_command("XRANGE", name, "-", "+")
         pipe.execute_command("KEYS", f"quota:{{{pool}}}:*")
         raw: Any = await pipe.execute()
     fields = _texts(raw[0])
-    _check_frame(fields, raw[3])
+    _check_frame(fields, raw[4])
     orders = {name.decode(): order_of(record) for name, record in raw[1].items()}
     order_ids = {order.seq: order_id for order_id, order in orders.items() if order.seq}
     return State(
-        fields={name: text for name, text in fields.items() if name not in _PRIVATE},
+        fields={
+            name: text
+            for name, text in fields.items()
+            if name not in _PRIVATE and (name, text) != ("next_lapse", "0")
+        },
         pool=pool_of(fields),
         orders=orders,
         executions={name.decode(): execution_of(record, order_ids) for name, record in raw[2].items()},
-        changes=[replace(change_of("", entry), time_ms=0) for _, entry in raw[3]],
-        journal=[replace(Entry.read(key.decode(), _texts(entry)), time_ms=0) for key, entry in raw[4]],
-        days=sorted({name.decode().split(":")[3] for name in raw[5] if name.count(b":") == 3}),
+        holds=_holds(raw[3]),
+        changes=[replace(change_of("", entry), time_ms=0) for _, entry in raw[4]],
+        journal=[replace(Entry.read(key.decode(), _texts(entry)), time_ms=0) for key, entry in raw[5]],
+        days=sorted({name.decode().split(":")[3] for name in raw[6] if name.count(b":") == 3}),
     )
+
+
+def _holds(flat: Sequence[Any]) -> dict[str, int]:
+    return {name.decode(): round(float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)}
 
 
 def _check_frame(fields: Mapping[str, str], changes: Sequence[Any]) -> None:
@@ -122,7 +145,10 @@ def _check_frame(fields: Mapping[str, str], changes: Sequence[Any]) -> None:
     assert changes
     assert fields["last_change"] == changes[-1][0].decode()
     if "frame" in fields:
-        assert fields["frame"].split("\n") == [fields.get(name) for name in frame_names()]
+        names = frame_names()
+        assert names[-1] == "attested"
+        names = names if "attested" in fields else names[:-1]
+        assert fields["frame"].split("\n") == [fields.get(name) for name in names]
 
 
 def linked(store: Store) -> Redis:

@@ -6,24 +6,24 @@ yuan, status). Columns are two spaces apart; ``-`` is nothing; a line with ``#``
 
 Time only moves forward: ``closed`` is before the opening at first and after the close later,
 ``continuous`` is the next stretch of it. ``again`` marks a replayed answer; violations follow
-a comma.
+a comma. ``reserve buy`` may be held for some hours (``1.00 x 1 for 2``), which ``later`` lets pass
+without a look.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from quota.day import judged
 from quota.decision import Admission, Decision, Outcome, PoolName, Side, Verdict
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
-from quota.ledger import Act
+from quota.ledger import Act, Released
 from quota.money import fen_to_yuan, yuan_to_fen
 from quota.pool import Opening
 from quota.rules import ANOTHER_DAY, NO_DAY
-from tests.agreement.state import DAY, PLACES, schedule_of
+from tests.agreement.state import DAY, HOUR_MS, PLACES, schedule_of
 from tests.agreement.twin import Solo
 
 CASES = Path(__file__).parent / "cases"
@@ -90,7 +90,7 @@ async def run(table: Table, world: Solo) -> None:
     for row in table.rows:
         await _move(world, row.phase)
         verdict = await _do(table, world, row)
-        pool = world.pool and judged(world.pool, world.now_ms)
+        pool = world.seen
         state = (fen_to_yuan(pool.balance_fen), str(pool.status)) if pool else ("-", "closed")
         found = (verdict, *state)
         assert found == row.expected, f"{table.title}\n{row.line}\n{'  '.join(found)}"
@@ -107,9 +107,9 @@ async def _move(world: Solo, phase: str) -> None:
         await world.stand_at(world.place)
 
 
-async def _open(table: Table, world: Solo, day: str, limit: str) -> str:
+async def _open(table: Table, world: Solo, day: str, limit: str, *, late: bool = False) -> str:
     settings = table.settings
-    if world.pool is not None and day != world.pool.trading_day:
+    if world.pool is not None and day != world.pool.trading_day and not late:
         world.place = "before"
     opening = Opening(
         trading_day=day,
@@ -132,7 +132,7 @@ async def _do(table: Table, world: Solo, row: Row) -> str:
     said = "-"
     match name:
         case "open":
-            said = await _open(table, world, row.id, row.amount)
+            said = await _open(table, world, row.id, row.amount, late=side == "late")
         case "check":
             said = await world.check(Side(side))
         case "rate":
@@ -141,15 +141,30 @@ async def _do(table: Table, world: Solo, row: Row) -> str:
             await world.tick(publish=True)
         case "halt" | "resume" | "limit" | "reopen":
             said = await _act(world, name, row.amount)
-        case "reserve":
-            order = _event(side, row)
-            assert isinstance(order, NewOrder)
-            decision = await world.reserve(order)
-            said = "malformed" if decision.outcome is Outcome.DEAD else _said(decision, world)
+        case "later":
+            await world.age(int(row.amount))
+        case "store":
+            await (world.store_changes() if side == "changes" else world.version_1())
+        case "attest":
+            said = await world.attest_last(int(row.amount), wrong=side == "wrongly")
+        case "reserve" | "release":
+            said = await _ask(world, name, side, row)
         case _:
             (decision,) = await world.apply(_event(row.event, row))
             said = _said(decision, world)
     return said
+
+
+async def _ask(world: Solo, name: str, side: str, row: Row) -> str:
+    """Ask as gateways do."""
+    if name == "release":
+        released = await world.release(row.id)
+        return str(released.outcome) if isinstance(released, Released) else "malformed"
+    amount, _, hours = row.amount.partition(" for ")
+    order = _event(side, replace(row, amount=amount))
+    assert isinstance(order, NewOrder)
+    decision = await world.reserve(order, int(hours) * HOUR_MS if hours else None)
+    return "malformed" if decision.outcome is Outcome.DEAD else _said(decision, world)
 
 
 async def _act(world: Solo, name: str, amount: str) -> str:

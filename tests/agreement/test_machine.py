@@ -30,7 +30,7 @@ from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.ledger import Act
 from quota.library import Library
 from quota.pool import Opening
-from tests.agreement.state import PLACES, linked, schedule_of, server_ms
+from tests.agreement.state import HOUR_MS, PLACES, linked, schedule_of, server_ms
 from tests.agreement.twin import Twin, fresh_twin
 from tests.agreement.walk import walk
 from tests.servers import Store
@@ -77,6 +77,7 @@ reservations = st.builds(
     amounts(),
     st.sampled_from(("", "gw1")),
 )
+holds = st.sampled_from((None, HOUR_MS, HOUR_MS, 2 * HOUR_MS, 3 * HOUR_MS))
 executions = st.builds(
     lambda kind, fields, exec_id: kind(exec_id=exec_id, **fields),
     st.sampled_from((Fill, Fill, Bust)),
@@ -168,9 +169,27 @@ class Machine(RuleBasedStateMachine):
     def happens_twice(self, event: Event) -> None:
         self.run(self.twin.apply(event, event))
 
-    @rule(order=reservations)
-    def reserves(self, order: NewOrder) -> None:
-        self.run(self.twin.reserve(order))
+    @rule(order=reservations, hold_ms=holds)
+    def reserves(self, order: NewOrder, hold_ms: int | None) -> None:
+        self.run(self.twin.reserve(order, hold_ms))
+
+    @rule(order_id=st.sampled_from(BUYS + SELLS))
+    def releases(self, order_id: str) -> None:
+        self.run(self.twin.release(order_id))
+
+    @precondition(lambda self: self.twin.pool is not None)
+    @rule(hours=st.integers(1, 3))
+    def holds_end(self, hours: int) -> None:
+        self.run(self.twin.age(hours))
+
+    @precondition(lambda self: self.twin.pool is not None)
+    @rule()
+    def store_changes(self) -> None:
+        self.run(self.twin.store_changes())
+
+    @rule(behind=st.integers(-1, 2), wrong=st.booleans())
+    def attests(self, behind: int, *, wrong: bool) -> None:
+        self.run(self.twin.attest_last(behind, wrong=wrong))
 
     @rule(side=st.sampled_from(tuple(Side)))
     def asks(self, side: Side) -> None:

@@ -12,7 +12,7 @@ from quota.decision import Side
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.ledger import Act
 from quota.pool import Opening
-from tests.agreement.state import DAY, linked, schedule_of
+from tests.agreement.state import DAY, HOUR_MS, linked, schedule_of
 from tests.agreement.twin import Solo, fresh_twin
 from tests.servers import Store
 
@@ -88,6 +88,45 @@ async def test_any_order_of_the_same_facts_ends_the_same(
         # A refused order is in the book only if it trades, so begin with what is known to be.
         assert told == await sums_of(Solo(NOW_MS), list(reversed(events)), halted=halted)
     assert told == await sums_of(Solo(NOW_MS), shuffled(events, rng), halted=halted)
+
+
+async def reserved_sums_of(world: Solo, events: list[Event], rng: Random) -> Sums:
+    """Trade the same, but reserve, release and let lapse some of the orders wherever it happens to be."""
+    await sums_of(world, [], halted=False)
+    orders = [event for event in events if isinstance(event, NewOrder)]
+    for event in events:
+        order = rng.choice(orders)
+        match rng.randrange(5):
+            case 0:
+                await world.reserve(order, rng.choice((None, HOUR_MS, 2 * HOUR_MS)))
+            case 1:
+                await world.release(order.order_id)
+            case 2:
+                await world.age(1)
+        await world.apply(event)
+    await world.age(24)
+    await world.tick(publish=False)
+    await world.agree()
+    pool = world.pool
+    assert pool is not None
+    return pool.open_buy_fen, pool.filled_buy_fen, pool.filled_sell_fen, pool.balance_fen
+
+
+@given(stories(), st.randoms())
+@settings(derandomize=True, database=None, deadline=None, max_examples=300)
+async def test_reservations_make_no_difference_to_what_was_sent(events: list[Event], rng: Random) -> None:
+    told = await sums_of(Solo(NOW_MS), events, halted=False)
+    assert told == await reserved_sums_of(Solo(NOW_MS), shuffled(events, rng), rng)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_nor_do_they_in_the_store(store: Store, seed: int) -> None:
+    rng = Random(seed)
+    events = [event for number in range(6) for event in story(rng, number)]
+    async with linked(store) as client:
+        told = await sums_of(await fresh_twin(client), events, halted=False)
+        for _ in range(3):
+            assert told == await reserved_sums_of(await fresh_twin(client), shuffled(events, rng), rng)
 
 
 @pytest.mark.parametrize("seed", range(5))

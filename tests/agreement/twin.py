@@ -12,18 +12,28 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from quota import rules
-from quota.day import judged
-from quota.decision import Decision, Outcome, PoolName, Side, Verdict
-from quota.errors import ConfigError
+from quota.decision import Attest, Decision, Outcome, PoolName, Side, Verdict
+from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Event, NewOrder
-from quota.ledger import Act, RedisLedger
+from quota.ledger import Act, Attestation, RedisLedger
 from quota.library import Library
 from quota.memory import MemoryLedger
-from quota.pool import Opening, Order, Pool
+from quota.pool import Opening, Pool
 from quota.record import keys
 from quota.rules import checked_verdict
-from tests.agreement.state import State, command, contents, ours_of, schedule_of, server_ms, theirs_of
+from tests.agreement.state import (
+    HOUR_MS,
+    State,
+    command,
+    contents,
+    ours_of,
+    schedule_of,
+    server_ms,
+    theirs_of,
+)
+
+ELSEWHERE = "0" * 40
+"""The run_id of a server that is no more."""
 
 
 class Solo:
@@ -53,21 +63,56 @@ class Solo:
         """Apply a batch."""
         return list(await self.model.apply(self.name, events))
 
-    async def reserve(self, order: NewOrder) -> Decision:
-        """Decide an order as a gateway does: as the ``new`` that it stands for.
-
-        One that cannot be applied is malformed: it leaves no trace.
-        """
+    async def age(self, hours: int) -> None:
+        """Let so many hours of every hold pass, unnoticed: the clock stays, the holds' moments move."""
         book = self.model.books[self.name]
-        known = book.orders.get(order.order_id, Order())
-        _, _, decision = rules.apply(book.pool, known, None, order, now_ms=self.now_ms)
-        if decision.outcome is not Outcome.DEAD:
-            (decision,) = await self.model.apply(self.name, [order])
-        return decision
+        assert book.pool is not None
+        book.holds = {name: ms - hours * HOUR_MS for name, ms in book.holds.items()}
+        if book.pool.next_lapse_ms:
+            book.pool = replace(book.pool, next_lapse_ms=book.pool.next_lapse_ms - hours * HOUR_MS)
+
+    async def store_changes(self) -> None:
+        """Let the pool stand on another server than the one on which it was attested."""
+        book = self.model.books[self.name]
+        assert book.pool is not None
+        book.pool = replace(book.pool, attested=ELSEWHERE)
+
+    async def version_1(self) -> None:
+        """Let the pool be one that was opened before servers were attested."""
+        book = self.model.books[self.name]
+        assert book.pool is not None
+        book.pool = replace(book.pool, attested="")
+
+    async def reserve(self, order: NewOrder, hold_ms: int | None = None) -> Decision:
+        """Decide an order as a gateway does. One that cannot be applied is malformed: it leaves no trace."""
+        return self.model.decide(self.name, order, hold_ms)
+
+    async def release(self, order_id: str) -> object:
+        """Give a reservation back; what cannot be given back is returned as its text."""
+        try:
+            return await self.model.release(self.name, order_id)
+        except LedgerCorrupt as error:
+            return str(error)
+
+    async def attest(self, seq: int, balance_fen: int) -> Attestation:
+        """Say that the store has lost nothing."""
+        return await self.model.attest(self.name, seq, balance_fen)
+
+    async def attest_last(self, behind: int, *, wrong: bool = False) -> Attest:
+        """Attest with an entry of the journal, so many before the last; -1 is one that never was."""
+        journal = self.model.books[self.name].journal
+        seq = max(0, len(journal) - behind)
+        known = journal[seq - 1].balance_fen if 0 < seq <= len(journal) else 0
+        return (await self.attest(seq, known + wrong)).outcome
+
+    @property
+    def seen(self) -> Pool | None:
+        """The pool as whoever looks now would see it."""
+        return self.model.seen(self.name)
 
     async def check(self, side: Side) -> Verdict:
         """Ask what an order would get."""
-        return checked_verdict(self.pool and judged(self.pool, self.now_ms), side)
+        return checked_verdict(self.seen, side)
 
     async def operate(self, act: Act) -> object:
         """Carry out an operator's act; a refusal is returned as its text."""
@@ -107,7 +152,47 @@ class Twin(Solo):
         if frame is not None:
             await self.client.hset(key, "frame", frame.decode().replace(was.schedule, moved))
 
+    async def age(self, hours: int) -> None:
+        await super().age(hours)
+        await self._align()
+
+    async def _align(self) -> None:
+        """Give the store's holds the moments of the model's, whose clock stands still."""
+        book = self.model.books[self.name]
+        for order_id, lapses_ms in book.holds.items():
+            await self.client.zadd(keys(self.name)[3], {order_id: lapses_ms}, xx=True)
+        if book.pool is not None and book.pool.next_lapse_ms:
+            await self.client.hset(keys(self.name)[0], "next_lapse", str(book.pool.next_lapse_ms))
+
+    async def _check_moments(self, order_id: str) -> None:
+        """See that a hold ends in the store when it should, but for the time that went by since we began."""
+        book = self.model.books[self.name]
+        score = await self.client.zscore(keys(self.name)[3], order_id)
+        assert (score is None) == (order_id not in book.holds)
+        assert 0 <= (score or 0) - book.holds.get(order_id, 0) < HOUR_MS // 2
+        told: Any = await self.client.hget(keys(self.name)[0], "next_lapse")
+        ours = book.pool.next_lapse_ms if book.pool else 0
+        assert 0 <= int(told or "0") - ours < HOUR_MS // 2
+
+    async def store_changes(self) -> None:
+        was = self.pool
+        await super().store_changes()
+        assert was is not None
+        key = keys(self.name)[0]
+        frame: Any = await self.client.hget(key, "frame")
+        rest = frame.decode().split("\n")[:-1] if was.attested else frame.decode().split("\n")
+        await self.client.hset(key, mapping={"attested": ELSEWHERE, "frame": "\n".join([*rest, ELSEWHERE])})
+
+    async def version_1(self) -> None:
+        await super().version_1()
+        key = keys(self.name)[0]
+        frame: Any = await self.client.hget(key, "frame")
+        await self.client.hset(key, "frame", frame.decode().rpartition("\n")[0])
+        await self.client.hdel(key, "attested")
+
     async def open_day(self, opening: Opening) -> object:
+        facts: Any = await self.client.info("server")
+        self.model.run_id = facts["run_id"]
         ours = await super().open_day(opening)
         assert await _said(self.store.open_day(self.name, opening)) == ours
         return ours
@@ -117,14 +202,31 @@ class Twin(Solo):
         assert list(await self.store.apply(self.name, events)) == ours
         return ours
 
-    async def reserve(self, order: NewOrder) -> Decision:
-        ours = await super().reserve(order)
-        args = (order.order_id, order.side, order.price, str(order.quantity), order.source or "-")
+    async def reserve(self, order: NewOrder, hold_ms: int | None = None) -> Decision:
+        ours = await super().reserve(order, hold_ms)
+        args = [order.order_id, order.side, order.price, str(order.quantity), order.source or "-"]
+        args += [] if hold_ms is None else [str(hold_ms)]
         try:
             theirs = await command(self.client, "FCALL", "quota_reserve", 6, *keys(self.name), *args)
         except ResponseError as error:
             theirs = str(error).partition(" ")[0]
         assert theirs == ("QUOTAINVALID" if ours.outcome is Outcome.DEAD else reserved(ours))
+        await self._check_moments(order.order_id)
+        await self._align()
+        return ours
+
+    async def release(self, order_id: str) -> object:
+        ours = await super().release(order_id)
+        try:
+            theirs: object = await self.store.release(self.name, order_id)
+        except LedgerCorrupt as error:
+            theirs = str(error).removeprefix("redis: ")
+        assert theirs == ours
+        return ours
+
+    async def attest(self, seq: int, balance_fen: int) -> Attestation:
+        ours = await super().attest(seq, balance_fen)
+        assert await self.store.attest(self.name, seq, balance_fen) == ours
         return ours
 
     async def check(self, side: Side) -> Verdict:
@@ -132,7 +234,7 @@ class Twin(Solo):
         ours = await super().check(side)
         before = await contents(self.client)
         theirs = await command(self.client, "FCALL_RO", "quota_check", 1, keys(self.name)[0], side)
-        pool = self.pool and judged(self.pool, self.now_ms)
+        pool = self.seen
         balance, seq = (pool.balance_fen, pool.seq) if pool else (None, None)
         words = (pool.status, pool.phase) if pool else ("closed", "closed")
         assert theirs == [ours.encode(), balance, seq, *(word.encode() for word in words)]

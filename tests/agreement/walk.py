@@ -11,11 +11,12 @@ from quota.decision import Admission, PoolName, Side
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.ledger import Act
 from quota.pool import Opening
-from tests.agreement.state import PLACES, schedule_of
+from tests.agreement.state import HOUR_MS, PLACES, schedule_of
 from tests.agreement.twin import Twin
 
 DAYS = ("2026-11-20", "2026-11-23", "2026-11-24", "2026-11-25")
 ORDERS = "abcdefghijkl"
+HOLDS = (None, *(hours * HOUR_MS for hours in (1, 1, 2, 3, 24)))
 PRICES = ("0.01", "0.010", "0.01", "0.02", "0.013", "0.005")
 TIMES = ("",) * 30 + ("2026-11-23T10:00:00+08:00", "2026-11-23T17:00:00Z")
 
@@ -34,9 +35,11 @@ async def _step(twin: Twin, rng: Random) -> None:
     draw = rng.random()
     if draw < 0.5:
         await twin.apply(*(event(rng) for _ in range(rng.choice((1, 1, 2, 6)))))
-    elif draw < 0.6:
-        await twin.reserve(new(rng, source=rng.choice(("", "gw1"))))
-    elif draw < 0.7:
+    elif draw < 0.63:
+        await twin.reserve(new(rng, source=rng.choice(("", "gw1"))), rng.choice(HOLDS))
+    elif draw < 0.67:
+        await twin.release(rng.choice(ORDERS))
+    elif draw < 0.73:
         await twin.check(rng.choice(tuple(Side)))
     elif draw < 0.85:
         await _pass_time(twin, rng)
@@ -45,7 +48,9 @@ async def _step(twin: Twin, rng: Random) -> None:
 
 
 async def _pass_time(twin: Twin, rng: Random) -> None:
-    if twin.pool is not None:
+    if twin.pool is not None and rng.random() < 0.4:
+        await twin.age(rng.choice((1, 1, 2, 3)))
+    elif twin.pool is not None:
         place = PLACES.index(twin.place) + rng.choice((0, 1, 1, 1, 1, 2, 3, -1))
         await twin.stand_at(PLACES[max(0, min(place, len(PLACES) - 1))])
     elif rng.random() < 0.5:
@@ -54,8 +59,13 @@ async def _pass_time(twin: Twin, rng: Random) -> None:
 
 async def _act(twin: Twin, rng: Random) -> None:
     draw = rng.random()
-    if draw < 0.3:
+    if draw < 0.25:
         await _open(twin, rng, rng.choice(DAYS))
+    elif draw < 0.3:
+        if twin.pool is not None:
+            await (twin.store_changes() if rng.random() < 0.8 else twin.version_1())
+    elif draw < 0.35:
+        await twin.attest_last(rng.choice((-1, 0, 0, 1, 2)), wrong=rng.random() < 0.2)
     elif draw < 0.4:
         await twin.set_rate(rng.choice(DAYS[1:3]), rng.choice(("0.91250", "0.90001", "1.00000")))
     elif draw < 0.6:

@@ -17,7 +17,7 @@ from quota.events import Bust, Cancelled, Event, Fill, NewOrder
 from quota.ledger import Act
 from quota.money import BOUND, price_text, rate_e5, rate_text
 from quota.pool import Opening, Pool
-from tests.agreement.state import DAY, schedule_of
+from tests.agreement.state import DAY, HOUR_MS, schedule_of
 from tests.agreement.twin import Solo, Twin
 
 RATES = (100_000, 91_250, 99_999, 100_001, 999_999, 1, 7, 123_457, 900_001)
@@ -35,8 +35,11 @@ async def widen(twin: Twin, rng: Random, *, days: int, batches: int = 4) -> None
             await twin.agree()
             for _ in range(5):
                 assert twin.pool is not None
-                await twin.reserve(market.new(twin.pool))
+                hours = len(market.orders) % 3
+                await twin.reserve(market.new(twin.pool), hours * HOUR_MS if hours else None)
             await twin.agree()
+            await twin.release(market.orders[-3][0])
+            await twin.age(1)
             await _relimit(twin, rng)
             await twin.agree()
 

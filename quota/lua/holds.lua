@@ -1,0 +1,75 @@
+-- What time and other servers did to a pool while nobody looked: every function begins with it.
+-- The loader joins this file to quota.lua: they are one library, and share its locals and its law.
+
+-- How many holds end in one call, at most: the store does nothing else meanwhile.
+local LAPSES = 100
+
+-- Spends an id: a reservation's charge is given back, and it can be reserved no more. False, and nothing
+-- is done, where the balance would pass the bound.
+local function spend(batch, id, was, how)
+  local now = copied(was)
+  now.bits = was.bits % RESERVED + SPENT
+  if not settled(batch.pool, was, now) then return false end
+  put_order(batch, id, now)
+  journal_end(batch, id, how)
+  return true
+end
+
+-- Ends a reservation that nothing confirmed in time. What cannot be given back stays charged, without
+-- a hold.
+local function lapse(batch, id)
+  local was = order_of(batch, id)
+  if not has_bit(was.bits, RESERVED) then error({err = 'QUOTACORRUPT holds: ' .. id .. ' is no reservation'}) end
+  if spend(batch, id, was, 'lapsed') then return end
+  local fresh = not has_bit(was.bits, BIT.out_of_range) and {'out_of_range'} or nil
+  local now = copied(was)
+  if fresh then now.bits = now.bits + BIT.out_of_range end
+  put_order(batch, id, now)
+  journal_end(batch, id, 'lapsed', fresh)
+end
+
+-- Carries out the holds that are due, oldest first, up to the hundred. One that ended before continuous
+-- trading began is judged as of just before it where nobody has looked since: who looks first makes no
+-- difference.
+local function lapse_due(batch)
+  local pool, now = batch.pool, batch.now
+  if pool.next_lapse == 0 or pool.next_lapse > now then return end
+  local found, ids, next_lapse = redis.call('ZRANGE', batch.keys[4], 0, LAPSES, 'WITHSCORES'), {}, 0
+  for i = 1, #found, 2 do
+    local lapses = tonumber(found[i + 1])
+    if lapses > now or #ids == LAPSES then
+      next_lapse = lapses
+      break
+    end
+    ids[#ids + 1] = found[i]
+  end
+  fetch(batch.keys[2], batch.orders, ids, read_order)
+  for i, id in ipairs(ids) do
+    local frame = pool.frame
+    local unnoticed = frame.begins and now >= frame.begins and not frame.began
+    batch.at = unnoticed and tonumber(found[2 * i]) < frame.begins and frame.begins - 1 or now
+    judge_clock(batch)
+    lapse(batch, id)
+  end
+  batch.at, pool.next_lapse = now, next_lapse
+end
+
+-- A server that took another one's place may lack what that one had answered: no more buys, before
+-- somebody who knows better says so.
+local function judge_store(batch)
+  local was = batch.pool.frame
+  if was.attested == run_id then return end
+  if was.attested == '' then
+    batch.pool.frame = frame_with(was, {attested = run_id})
+  elseif was.halted == '' then
+    batch.pool.frame = frame_with(was, {halted = STORE_CHANGED})
+    note_changes(batch, was, STORE_CHANGED)
+  end
+end
+
+-- Brings a pool up to the present moment.
+local function catch_up(batch)
+  judge_store(batch)
+  lapse_due(batch)
+  judge_clock(batch)
+end
