@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from quota.errors import ConfigError
 from quota.ledger import RedisLedger
 from quota.library import Library, connected
 from quota.metrics import Metrics
+from quota.notify import Notifier
 from quota.record import RedisRecord
 from quota.rulebook import Calendar
 from quota.running import Running
@@ -99,6 +101,7 @@ async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, li
         days=Days(ledger, almanac, market.pools),
         metrics=Metrics(market.pools, version("quotad")),
         record=ledger.record,
+        notifier=Notifier.from_environment(os.environ),
     )
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(name, running.stop)

@@ -21,6 +21,7 @@ from quota.follow import Follower, Record
 from quota.ledger import Ledger
 from quota.library import Library
 from quota.metrics import Metrics
+from quota.notify import Notifier
 from quota.watch import Watch
 
 END_S = 3.0
@@ -41,6 +42,7 @@ class Running:
     days: Days
     metrics: Metrics
     record: Record
+    notifier: Notifier = field(default_factory=Notifier)
     daemon: Daemon = field(init=False)
     watch: Watch = field(init=False)
     follower: Follower = field(init=False)
@@ -48,7 +50,7 @@ class Running:
 
     def __post_init__(self) -> None:
         self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics)
-        self.watch = Watch(self.feed, self.ledger, self.days, self.metrics)
+        self.watch = Watch(self.feed, self.ledger, self.days, self.metrics, self.notifier)
         self.follower = Follower(self.record, self.days, self.watch.courses, self.metrics)
 
     def stop(self) -> None:
@@ -60,6 +62,7 @@ class Running:
         if not await self._begin():
             return
         log.info("daemon.started", pools=list(self.days.pools))
+        self.notifier.ready()
         consumer = asyncio.create_task(self.daemon.consume(), name="consume")
         watcher = asyncio.create_task(self.watch.run(), name="watch")
         follower = asyncio.create_task(self.follower.run(), name="follow")
@@ -89,6 +92,7 @@ class Running:
         return False
 
     async def _end(self, consumer: asyncio.Task[None], *others: asyncio.Task[object]) -> None:
+        self.notifier.stopping()
         self.daemon.stop()
         await asyncio.wait({consumer}, timeout=END_S)
         await ended({consumer, *others})

@@ -23,6 +23,7 @@ from quota.errors import FeedUnavailable, LedgerUnavailable
 from quota.feed import Alert, Feed, StatusReport
 from quota.ledger import Ledger, Snapshot
 from quota.metrics import Metrics
+from quota.notify import Notifier
 from quota.pool import Change
 
 TICK_S = 0.2
@@ -55,6 +56,7 @@ class Watch:
     ledger: Ledger
     days: Days
     metrics: Metrics
+    notifier: Notifier = field(default_factory=Notifier)
     store_up: bool = False
     skew_s: float = 0.0
     trouble: str = "starting"
@@ -71,6 +73,8 @@ class Watch:
         while True:
             started = loop.time()
             await self.tick()
+            self.notifier.alive()
+            self.notifier.status(self.summary())
             await asyncio.sleep(max(0.0, TICK_S - (loop.time() - started)))
 
     async def tick(self) -> None:
@@ -172,6 +176,11 @@ class Watch:
             if (due := self.days.due(pool)) is not None
         ]
         return reasons
+
+    def summary(self) -> str:
+        """Say in a line how we and the pools are."""
+        pools = ", ".join(f"{report.pool} {report.status}" for report in self.reports())
+        return "; ".join([pools, *self.unready()])
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""
