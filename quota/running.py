@@ -84,6 +84,7 @@ class Running:
                 await self.watch.tick()
             except LedgerUnavailable as error:
                 self.watch.trouble = str(error)
+                self.notifier.status(f"waiting for the store: {error}")
                 log.warning("store.away", reason=str(error), retry_in_s=_RETRY_S)
             else:
                 return True
