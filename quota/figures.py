@@ -33,6 +33,7 @@ class Shown:
     snapshot: Snapshot | None = None
     forecast: Forecast = UNKNOWN
     verified: Verified | None = None
+    day_due: bool = False
 
     @property
     def pool(self) -> Pool | None:
@@ -150,6 +151,11 @@ class PoolFigures(Collector):
             "quota_pool_read_timestamp_seconds",
             "When the pool was last read, by the store's clock; 0 before that.",
             lambda it: it.snapshot.server_ms / 1000 if it.snapshot else 0,
+        )
+        yield self._gauge(
+            "quota_day_due",
+            "1 while a trading day should be open and is not, 0 otherwise.",
+            lambda it: float(it.day_due),
         )
         yield self._gauge(
             "quota_verified_timestamp_seconds",

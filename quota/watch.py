@@ -105,6 +105,7 @@ class Watch:
         self.skew_s = (snapshot.server_ms - MarketClock.local_ms()) / 1000
         self.metrics.skew(self.skew_s)
         self.metrics.pool(pool, snapshot)
+        self.metrics.day_due(pool, due=self.days.due(pool) is not None)
         clock = self.days.almanac.clock
         if snapshot.pool is not None:
             phases = phases_of(snapshot.pool.schedule, clock)

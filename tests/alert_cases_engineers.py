@@ -65,6 +65,18 @@ ENGINEERS = (
         },
     ),
     Row(
+        "QuotaDayNotOpen",
+        {f"quota_day_due{{{NB}}}": "0 1 0"},
+        ["QuotaDayNotOpen NB-SH"],
+        {
+            "one daemon alone sees it, and it is so": (
+                {f'quota_day_due{{{NB},instance="a:9464"}}': "1"},
+                ["QuotaDayNotOpen NB-SH"],
+            ),
+            "no daemon": ({f"quota_day_due{{{NB}}}": "0 gone 0"}, ()),
+        },
+    ),
+    Row(
         "QuotaNoEvents",
         {APPLIED: RETURNS},
         ["QuotaNoEvents NB-SH"],

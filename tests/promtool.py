@@ -96,6 +96,7 @@ def _of_pool(pool: PoolName) -> Iterable[tuple[str, dict[str, str], str]]:
         ("quota_trading_day_timestamp_seconds", "86400"),
         ("quota_pool_read_timestamp_seconds", "time"),
         ("quota_verify_differences", "NaN"),
+        ("quota_day_due", "0"),
     ):
         yield name, labels, calm
     for status in Status:
