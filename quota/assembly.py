@@ -23,6 +23,7 @@ from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
 from quota.ledger import RedisLedger
 from quota.library import Library, connected
+from quota.live import Live
 from quota.metrics import Metrics
 from quota.notify import Notifier
 from quota.record import RedisRecord
@@ -128,7 +129,11 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
     """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
     watch = running.watch
     pages = http.app(
-        running.metrics.registry, pools=watch.reports, ready=watch.unready, warnings=watch.warnings
+        running.metrics.registry,
+        pools=watch.reports,
+        ready=watch.unready,
+        warnings=watch.warnings,
+        view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
     )
     try:
         return await stack.enter_async_context(http.serving(pages, settings.http.host, settings.http.port))
@@ -141,7 +146,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
 def _notes(settings: Settings, address: str) -> list[str]:
     pool = f"{settings.mqtt.root}/NB-SH"
     return [
-        f"pages    http://{address}/metrics  /api/pools",
+        f"page     http://{address}/  and /metrics  /api/pools",
         f"broker   {settings.mqtt.url}  topics {pool}/orders  {pool}/fills",
         f"store    {settings.redis.url}",
     ]
