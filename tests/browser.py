@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 from tests.servers import binary
 
 DESK, PHONE = 1280, 400
-PATIENCE_MS = 15_000
+PATIENCE_MS = 30_000
 
 _ARGUMENTS = (
     "--no-sandbox",

@@ -85,7 +85,8 @@ def test_it_shows_what_the_api_says(browser: Browser, home: House) -> None:
             assert card.locator("tr", has_text="Limit").locator("td").first.inner_text() == yuan(
                 said["limit_fen"]
             )
-            assert seen.says(name, "left").startswith(f"{100 - said['used_ratio'] * 100:.1f} % left of")
+            left = f"{100 - said['used_ratio'] * 100:.1f} % left of".replace("-", "−")
+            assert seen.says(name, "left").startswith(left)
         assert seen.says("NB-SH", "chinese") == "沪股通"
         assert seen.says("SB-SZ", "english") == "Southbound Shenzhen"
         assert "Buys and sells are taken until the break at 12:00." in seen.says("SB-SZ", "now")
