@@ -6,12 +6,14 @@ import asyncio
 import getpass
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.prompt import Confirm
 
 from quota.clock import MarketClock, iso
 from quota.config import Settings
@@ -22,6 +24,7 @@ from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
 from quota.library import Library, connected
+from quota.pool import Pool
 from quota.record import RedisRecord, Verified
 from quota.verify import Findings, verify
 from quota.watch import report_of
@@ -137,7 +140,24 @@ async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limi
         reopen=bool(limit.get("reopen", False)),
     )
     async with ledger_of(settings.redis) as ledger:
+        before = await ledger.record.read(pool)
+        if name == "limit" and before is not None and not _sure(before, deed):
+            return 1
         state = await ledger.operate(pool, deed)
         (report,) = await reports(ledger, [pool])
-    Console().out(f"{name} {pool}: done; the pool is now {state}", plain(report), sep="\n", highlight=False)
+    was = f", the limit was {before.limit_fen / 100:,.2f} RMB" if name == "limit" and before else ""
+    Console().out(
+        f"{name} {pool}: done; the pool is now {state}{was}", plain(report), sep="\n", highlight=False
+    )
     return 0
+
+
+def _sure(pool: Pool, deed: Act) -> bool:
+    """Ask a person at a terminal before a limit that leaves nothing: it can close the pool for the day."""
+    balance_fen = pool.balance_fen - pool.limit_fen + deed.limit_fen
+    if balance_fen > 0 or not sys.stdin.isatty():
+        return True
+    question = (
+        f"Of {deed.limit_fen / 100:,.2f} RMB {balance_fen / 100:,.2f} would be left: no more buys. Go on?"
+    )
+    return Confirm.ask(question, default=False)
