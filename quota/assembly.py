@@ -132,7 +132,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
         running.metrics.registry,
         pools=watch.reports,
         ready=watch.unready,
-        warnings=watch.warnings,
+        warnings=running.warnings,
         view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
     )
     try:

@@ -22,7 +22,6 @@ MOST_POINTS = 300
 
 _EVERY_S = 5.0
 _MINUTE_S, _TEN_MINUTES_S = 60.0, 600.0
-_TOO_SHORT_S = 10.0
 _PACE_FROM = 0.01
 _FEN = 100
 
@@ -70,11 +69,17 @@ class _Day:
         self.speed.take(open_s=open_s, share=self.usual.share_at(clock_s), used_fen=used_fen)
 
     def net_use(self, clock_s: float, used_fen: int, window_s: float) -> float:
-        """Yuan of net use per open second over the last ``window_s`` of them; NaN where too few are known."""
+        """Yuan of net use per open second over the last ``window_s`` of them.
+
+        NaN where less than half of them are known. While the market is shut no time goes by: what
+        changes then is not spread over the minutes before.
+        """
         open_s, recent = self.usual.open_at(clock_s), self._recent
         since_s = max(open_s - window_s, recent[0][0]) if recent else open_s
-        if open_s - since_s < _TOO_SHORT_S:
+        if open_s - since_s < window_s / 2:
             return nan
+        if open_s <= recent[-1][0]:
+            used_fen = recent[-1][1]
         return (used_fen - self._used_at(since_s)) / (open_s - since_s) / _FEN
 
     def _used_at(self, open_s: float) -> float:

@@ -20,7 +20,7 @@ from quota.config import Settings
 from quota.console import plain, table, yuan
 from quota.decision import PoolName, Side, Verdict
 from quota.endpoints import Redis
-from quota.errors import ConfigError
+from quota.errors import ConfigError, LedgerCorrupt, QuotaError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
 from quota.library import Library, connected
@@ -83,33 +83,46 @@ async def check(settings: Settings, pool: PoolName, side: Side) -> int:
 
 
 async def verify_pools(settings: Settings) -> int:
-    """Verify every pool; exit 1 if anything differs."""
+    """Verify every pool, one after the other; exit 1 if anything differs."""
+    differ = False
     async with ledger_of(settings.redis) as ledger:
-        found = [await _verified(ledger.record, pool) for pool in settings.market.pools]
-    for findings in found:
-        for text in sentences(findings):
-            Console().out(text, highlight=False)
-    return 1 if any(findings.differences for findings in found) else 0
+        for pool in settings.market.pools:
+            findings = await _verified(ledger.record, pool)
+            Console().out("\n".join(sentences(findings)), highlight=False)
+            differ = differ or bool(findings.differences)
+            await _note(ledger.record, findings)
+    return 1 if differ else 0
 
 
 async def _verified(record: RedisRecord, pool: PoolName) -> Findings:
-    """Verify a pool and leave the result where the daemons find it, for their metrics."""
-    findings = await verify(record, pool)
-    if findings.trading_day is not None:
-        result = Verified(
-            trading_day=findings.trading_day,
-            seq=findings.entries,
-            differences=len(findings.differences),
-            time_ms=MarketClock.local_ms(),
+    try:
+        return await verify(record, pool)
+    except LedgerCorrupt as error:
+        return Findings(pool, None, 0, 0, (f"the pool cannot be read: {error}",))
+
+
+async def _note(record: RedisRecord, findings: Findings) -> None:
+    """Leave the result where the daemons find it, for their metrics, if the store lets us write."""
+    if findings.trading_day is None:
+        return
+    result = Verified(
+        trading_day=findings.trading_day,
+        seq=findings.entries,
+        differences=len(findings.differences),
+        time_ms=MarketClock.local_ms(),
+    )
+    try:
+        await record.note(findings.pool, result)
+    except QuotaError as error:
+        Console(stderr=True).out(
+            f"{findings.pool}: the result is not in the metrics: {error}", highlight=False
         )
-        await record.note(pool, result)
-    return findings
 
 
 def sentences(findings: Findings) -> list[str]:
     """Say what verify found of a pool."""
     if findings.trading_day is None:
-        return [f"{findings.pool}: no day was ever opened"]
+        return [f"{findings.pool}: {text}" for text in findings.differences or ("no day was ever opened",)]
     read = f"{findings.pool} {findings.trading_day}: {findings.entries} entries, {findings.orders} orders"
     if not findings.differences:
         return [f"{read}: journal and records agree"]

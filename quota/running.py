@@ -6,7 +6,7 @@ It knows the parts by their protocols only; ``cli.py`` puts them together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +52,10 @@ class Running:
         self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics)
         self.watch = Watch(self.feed, self.ledger, self.days, self.metrics, self.notifier)
         self.follower = Follower(self.record, self.days, self.watch.courses, self.metrics)
+
+    def warnings(self) -> Sequence[str]:
+        """What will need a person soon, though we are ready."""
+        return [*self.watch.warnings(), *self.follower.warnings()]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""

@@ -55,7 +55,7 @@ async def live(console: Console, running: Running, notes: Sequence[str]) -> None
         while True:
             reports = running.watch.reports()
             at = iso(running.days.almanac.clock.now())
-            problems = [*running.watch.unready(), *running.watch.warnings()]
+            problems = [*running.watch.unready(), *running.warnings()]
             drawn.update(
                 table(
                     reports,

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from itertools import pairwise
-from math import inf, isinf, isnan
+from math import inf, isnan
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from quota.course import MOST_POINTS, Course, Phases, Point
 from quota.decision import Phase, PoolName
@@ -82,10 +80,20 @@ def test_net_use_looks_back_one_minute_and_ten() -> None:
     assert told.net_use_10m == pytest.approx(LIMIT_FEN / 100 / 1e4 / 5)
 
 
-def test_net_use_is_unknown_for_the_first_ten_seconds_of_open_market() -> None:
+def test_net_use_is_unknown_until_half_its_minutes_are_known() -> None:
     course = Course(NB_SH)
-    assert isnan(watched(course, NORTH, "09:05:00 09:10:09", even(0.1)).net_use_1m)
-    assert not isnan(watched(course, NORTH, "09:10:10 09:10:15", even(0.1)).net_use_1m)
+    assert isnan(watched(course, NORTH, "09:05:00 09:10:29", even(0.1)).net_use_1m)
+    told = watched(course, NORTH, "09:10:30 09:14:55", even(0.1))
+    assert not isnan(told.net_use_1m)
+    assert isnan(told.net_use_10m)
+    assert not isnan(watched(course, NORTH, "09:15:00 09:15:05", even(0.1)).net_use_10m)
+
+
+def test_what_changes_while_the_market_is_shut_is_no_use_of_the_minutes_before() -> None:
+    course = Course(NB_SH)
+    before = watched(course, NORTH, "11:00:00 11:35:00", lambda _: 0.1)
+    after = watched(course, NORTH, "11:36:00 11:40:00", lambda _: 0.0)
+    assert (before.net_use_1m, after.net_use_1m, after.net_use_10m) == (0.0, 0.0, 0.0)
 
 
 def test_recovering_pool_has_a_negative_net_use_and_is_not_expected_to_be_used_up() -> None:
@@ -260,6 +268,7 @@ def test_a_moved_schedule_keeps_what_was_seen() -> None:
     course.observe(pool(0.6), at("10:30:05"), moved)
     assert course.points()[0] == kept[0]
     assert len(course.points()) > len(kept) * 0.9
+    assert course.usual()[0][0] == moved[0][0]
 
 
 @pytest.mark.parametrize("every_s", [1.0, 21.6])
@@ -275,26 +284,3 @@ def test_a_day_is_kept_small_and_evenly(every_s: float) -> None:
     assert max(gaps) < 86 + 2 * every_s + 5
     assert course._day is not None
     assert len(course._day._recent) < 130
-
-
-@given(
-    uses=st.lists(st.floats(-1.0, 1.5), min_size=1, max_size=40),
-    gap_s=st.floats(0.2, 900),
-    balances=st.lists(st.floats(-0.5, 2.0), min_size=2, max_size=5),
-)
-def test_an_eta_is_never_negative_and_grows_with_the_balance(
-    uses: list[float], gap_s: float, balances: list[float]
-) -> None:
-    course, now = Course(SB_SH), at("08:59:00")
-    for use in uses:
-        course.observe(pool(use), now, SOUTH)
-        now += timedelta(seconds=gap_s)
-    etas = []
-    for balance in sorted(balances):
-        limit_fen = max(1, round((uses[-1] + balance) * LIMIT_FEN))
-        course.observe(pool(uses[-1], limit_fen=limit_fen), now, SOUTH)
-        etas.append(course.forecast().eta_s)
-    assert min(etas) >= 0
-    for less, more in pairwise(etas):
-        assert less <= more
-    assert all(isinf(eta) or eta <= 8 * 3600 for eta in etas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from math import inf, isinf
@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from bench.forecast import FOR_S, METHODS, SCRAPE_S, Score, lead_min, predict_linear, scores
 from bench.sessions import KINDS, LIMIT_FEN, STEP_S, Session, drawn
+from quota import forecast
+from quota.course import Course
 from quota.decision import Phase, PoolName
 from quota.events import MARKET_TZ
 from quota.forecast import Speed, UsualDay, expected_eta_s
+from quota.pool import Pool
 from quota.rulebook import phases
 
 NB_SH, SB_SH = PoolName.NB_SH, PoolName.SB_SH
@@ -205,3 +208,49 @@ def test_a_lead_is_that_of_the_warning_still_in_force() -> None:
     assert lead_min(day, [True] * 59 + [False, False]) == 0
     assert lead_min(day, [True] * 60 + [False]) == 15
     assert FOR_S % SCRAPE_S == 0
+
+
+def test_what_was_used_lately_is_reckoned_with_more_in_the_next_half_hour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def eta_s() -> float:
+        clock_s = NORTH.clock(at("13:30"))
+        return expected_eta_s(NORTH, clock_s, balance_fen=LIMIT_FEN // 10, fen_per_day=LIMIT_FEN)
+
+    careful = eta_s()
+    monkeypatch.setattr(forecast, "_ALLOWANCE", 0.0)
+    assert careful < 0.9 * eta_s() < HOUR
+
+
+def used(share: float, limit_fen: int = LIMIT_FEN) -> Pool:
+    return Pool(
+        trading_day=MONDAY.isoformat(),
+        limit_fen=limit_fen,
+        rate="1",
+        schedule="",
+        filled_buy_fen=round(share * LIMIT_FEN),
+    )
+
+
+@given(
+    uses=st.lists(st.floats(-1.0, 1.5), min_size=1, max_size=40),
+    gap_s=st.floats(0.2, 900),
+    balances=st.lists(st.floats(-0.5, 2.0), min_size=2, max_size=5),
+)
+def test_whatever_a_day_was_like_its_eta_grows_with_the_balance(
+    uses: list[float], gap_s: float, balances: list[float]
+) -> None:
+    times = phases(SB_SH, MONDAY, half_day=False)
+    course, now = Course(SB_SH), at("08:59")
+    for use in uses:
+        course.observe(used(use), now, times)
+        now += timedelta(seconds=gap_s)
+    etas = []
+    for balance in sorted(balances):
+        limit_fen = max(1, round((uses[-1] + balance) * LIMIT_FEN))
+        course.observe(used(uses[-1], limit_fen), now, times)
+        etas.append(course.forecast().eta_s)
+    assert min(etas) >= 0
+    for less, more in pairwise(etas):
+        assert less <= more
+    assert all(isinf(eta) or eta <= 8 * 3600 for eta in etas)

@@ -245,3 +245,24 @@ def test_a_limit_that_leaves_nothing_is_asked_about_at_a_terminal(
     deed = Act(act="limit", reason="x", user="me", host="here", limit_fen=50_000 + left_fen)
     assert operator._sure(pool, deed) is not asked
     assert [text.split()[1] for text in questions] == ["500.00"] * asked
+
+
+async def test_verify_goes_on_past_a_pool_that_it_cannot_read_and_tells_of_it(home: House, tap: Tap) -> None:
+    home.redis.xadd(keys(NB_SH)[5], {"event": "x", "verdict": "bogus"}, id="0-5")
+    assert (await ask(tap, new("1")))["verdict"] == "accepted"
+    found = home.quotad.does("verify")
+    assert found.returncode == 1
+    assert "cannot be read: journal 0-5" in found.stdout
+    assert "NB-SZ" in found.stdout
+    await until(lambda: home.quotad.metric('quota_verify_differences{pool="NB-SH"}') == 1)
+    await until(lambda: home.quotad.metric('quota_verify_differences{pool="NB-SZ"}') == 0)
+
+
+async def test_what_verify_found_is_told_though_it_cannot_be_noted(home: House, tap: Tap) -> None:
+    assert (await ask(tap, new("1")))["verdict"] == "accepted"
+    home.redis.acl_setuser("default", enabled=True, commands=["-hset"])
+    found = home.quotad.does("verify")
+    home.redis.acl_setuser("default", enabled=True, commands=["+hset"])
+    assert found.returncode == 0
+    assert "journal and records agree" in found.stdout
+    assert "the result is not in the metrics" in found.stderr
