@@ -138,6 +138,7 @@ class Follower:
         return list(islice(filter(None, found), count))
 
     async def _follow(self, name: PoolName, pool: Pool, last_change: str) -> None:
+        self.metrics.verified(name, await self.record.verified(name))
         seen = self._seen.get(name)
         if seen is None or seen.trading_day != pool.trading_day:
             seen = _Seen(pool.trading_day)
@@ -150,7 +151,6 @@ class Follower:
         if seen.seq != pool.seq:
             self.latest[name] = tuple(await self.record.latest(name, LATEST))
             seen.seq = pool.seq
-        self.metrics.verified(name, await self.record.verified(name))
 
     async def _recall(self, name: PoolName, pool: Pool) -> None:
         """Tell the course what the day was before we came, from entries spread over it."""
