@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
-DEBIAN := redis-server mosquitto prometheus lua-check
-PROGRAMS := redis-server mosquitto promtool luacheck
+DEBIAN := redis-server mosquitto mosquitto-clients prometheus prometheus-alertmanager lua-check curl systemd \
+  chromium fonts-dejavu-core fonts-noto-cjk
+PROGRAMS := redis-server redis-cli mosquitto mosquitto_sub promtool amtool luacheck curl systemd-analyze chromium
 SOURCES := quota feeds tests bench grafana deploy
 
 .PHONY: run test lint bench servers clean

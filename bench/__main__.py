@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from bench import batches, gate, growth, memory, pipeline, round_trip, throughput
+from bench import batches, forecast, gate, growth, memory, pipeline, round_trip, throughput
 from bench.rows import Row, Sheet, show, write
 from bench.stores import program, started
 from quota.embedded import mosquitto_binary
@@ -31,6 +31,7 @@ TABLE: dict[str, Callable[..., Coroutine[Any, Any, list[Row]]]] = {
     "growth": growth.measure,
     "memory": memory.measure,
     "gate": gate.measure,
+    "forecast": forecast.measure,
 }
 
 

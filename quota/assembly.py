@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
 from quota.ledger import RedisLedger
 from quota.library import Library, connected
+from quota.live import Live
 from quota.metrics import Metrics
+from quota.notify import Notifier
 from quota.record import RedisRecord
 from quota.rulebook import Calendar
 from quota.running import Running
@@ -99,6 +102,7 @@ async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, li
         days=Days(ledger, almanac, market.pools),
         metrics=Metrics(market.pools, version("quotad")),
         record=ledger.record,
+        notifier=Notifier.from_environment(os.environ),
     )
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(name, running.stop)
@@ -125,7 +129,11 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
     """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
     watch = running.watch
     pages = http.app(
-        running.metrics.registry, pools=watch.reports, ready=watch.unready, warnings=watch.warnings
+        running.metrics.registry,
+        pools=watch.reports,
+        ready=watch.unready,
+        warnings=running.warnings,
+        view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
     )
     try:
         return await stack.enter_async_context(http.serving(pages, settings.http.host, settings.http.port))
@@ -138,7 +146,7 @@ async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, op
 def _notes(settings: Settings, address: str) -> list[str]:
     pool = f"{settings.mqtt.root}/NB-SH"
     return [
-        f"pages    http://{address}/metrics  /api/pools",
+        f"page     http://{address}/  and /metrics  /api/pools",
         f"broker   {settings.mqtt.url}  topics {pool}/orders  {pool}/fills",
         f"store    {settings.redis.url}",
     ]

@@ -6,13 +6,14 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import uvloop
 
-from quota import operator
+from quota import audit, operator
 from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
 from quota.config import Settings, load
 from quota.decision import PoolName, Side
@@ -28,6 +29,7 @@ _SIMULATED_RATE = "0.91250"
 app = typer.Typer(
     help="Watches the daily quota of Stock Connect: MQTT in, decisions in Redis, metrics for Prometheus.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -41,6 +43,19 @@ def _market_time(text: str) -> datetime:
         return parse_time(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+@app.callback()
+def first(
+    *,
+    shown: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    """Take what comes before the command."""
+    if shown:
+        typer.echo(f"quotad {version('quotad')}")
+        raise typer.Exit
 
 
 @app.command()
@@ -89,10 +104,21 @@ def check(pool: Pool, side: Side, config: Config = None) -> None:
 
 
 @app.command()
-def verify(config: Config = None) -> None:
+def verify(
+    more: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="More histories.")] = None,
+    config: Config = None,
+    *,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(help="What a gateway asked and was answered: prove it from the journal."),
+    ] = None,
+) -> None:
     """Compare every pool's journal with its records; exits 1 if anything differs."""
+    if more and not history:
+        raise typer.BadParameter("files are histories: give them after --history")
     settings = _settings(config)
-    _end_with(lambda: operator.verify_pools(settings))
+    histories = [*(history or ()), *(more or ())]
+    _end_with(lambda: audit.verify_pools(settings, histories))
 
 
 @app.command()
@@ -112,7 +138,7 @@ def resume(pool: Pool, reason: Reason, config: Config = None) -> None:
 @app.command()
 def limit(
     pool: Pool,
-    yuan: Annotated[str, typer.Argument(help="Today's limit in yuan, above zero.")],
+    yuan: Annotated[str, typer.Argument(help="Today's limit in yuan, above zero; 60,000,000,000 will do.")],
     reason: Reason,
     config: Config = None,
     *,
@@ -123,7 +149,7 @@ def limit(
     """Change today's limit of a pool, at once."""
     settings = _settings(config)
     try:
-        limit_fen = yuan_to_fen(yuan)
+        limit_fen = yuan_to_fen(yuan.replace(",", ""))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="YUAN") from None
     _end_with(lambda: operator.act(settings, pool, "limit", reason, limit_fen=limit_fen, reopen=reopen))

@@ -230,7 +230,7 @@ class Daemon:
         for delivery in run:
             for mistake in delivery.mistakes:
                 self._feed.send(DeadLetter(delivery.pool, mistake))
-                log.warning("event.dead", topic=mistake.topic, reason=mistake.reason)
+                log.warning("event.dead", pool=delivery.pool, topic=mistake.topic, reason=mistake.reason)
                 self._metrics.event(delivery.pool, "unknown", Outcome.DEAD)
 
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> None:

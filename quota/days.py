@@ -112,8 +112,19 @@ class Days:
                 opened = f"the real clock opened {snapshot.pool.trading_day} in this store"
                 raise ConfigError(f"{pool}: {opened}: it refuses --at")
             today = self.almanac.clock.at_ms(snapshot.server_ms).date()
+            self._refuse_a_day_of_another_clock(pool, snapshot, today)
             if self.almanac.trades(pool, today) and (self.due(pool) is None or snapshot.pool is None):
                 await self._open(pool, today)
+
+    def _refuse_a_day_of_another_clock(self, pool: PoolName, snapshot: Snapshot, today: date) -> None:
+        """A day that ``--at`` opened ahead of us would stay open until its date has come and gone."""
+        opened = snapshot.pool
+        if opened is None or opened.origin != "at" or not self.almanac.clock.real:
+            return
+        if opened.trading_day >= today.isoformat():
+            raise ConfigError(
+                f"{pool}: {opened.trading_day} was opened with --at: go on with --at, or with another store"
+            )
 
     async def open_due(self, pool: PoolName) -> None:
         """Open the day that is due, if any."""
@@ -129,11 +140,13 @@ class Days:
     async def rate(self, trading_day: str, rate: str) -> bool:
         """Take the day's rate in; False where a pool refused it, because its events have begun."""
         self._remember(trading_day, rate)
-        outcomes = [
-            await self._ledger.set_rate(pool, trading_day, rate) for pool in self.pools if not pool.northbound
-        ]
+        outcomes = {
+            pool: await self._ledger.set_rate(pool, trading_day, rate)
+            for pool in self.pools
+            if not pool.northbound
+        }
         log.info("rate.heard", trading_day=trading_day, rate=rate, outcomes=outcomes)
-        return "refused" not in outcomes
+        return "refused" not in outcomes.values()
 
     def _remember(self, trading_day: str, rate: str) -> None:
         """Keep a rate for a day that is still to open, and none of days that are over."""

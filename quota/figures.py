@@ -33,6 +33,7 @@ class Shown:
     snapshot: Snapshot | None = None
     forecast: Forecast = UNKNOWN
     verified: Verified | None = None
+    day_due: bool = False
 
     @property
     def pool(self) -> Pool | None:
@@ -125,10 +126,14 @@ class PoolFigures(Collector):
         yield self._decisions()
         yield self._violations()
 
-    def _known(self) -> Iterable[tuple[tuple[str, ...], Pool | None]]:
-        """Each pool's labels, and its record where a day is open."""
+    def _known(self) -> Iterable[tuple[tuple[str, ...], Pool | None, float]]:
+        """Each pool's labels, its record where a day is open, and what a count is where none is.
+
+        None was decided where no day is open. Before the first look nobody knows: a 0 there would
+        look like a jump by the whole day's count afterwards.
+        """
         for name, it in self.shown.items():
-            yield _labels(name), it.pool
+            yield _labels(name), it.pool, 0 if it.snapshot else nan
 
     def _gauge(self, name: str, text: str, figure: Callable[[Shown], float]) -> Metric:
         family = GaugeMetricFamily(name, text, labels=_POOL)
@@ -150,6 +155,11 @@ class PoolFigures(Collector):
             "quota_pool_read_timestamp_seconds",
             "When the pool was last read, by the store's clock; 0 before that.",
             lambda it: it.snapshot.server_ms / 1000 if it.snapshot else 0,
+        )
+        yield self._gauge(
+            "quota_day_due",
+            "1 while a trading day should be open and is not, 0 otherwise.",
+            lambda it: float(it.day_due),
         )
         yield self._gauge(
             "quota_verified_timestamp_seconds",
@@ -175,18 +185,18 @@ class PoolFigures(Collector):
     def _decisions(self) -> Metric:
         text = "First decisions of the pool's day on new orders, whoever asked."
         family = CounterMetricFamily("quota_decisions", text, labels=(*_POOL, "side", "verdict"))
-        for labels, pool in self._known():
+        for labels, pool, unread in self._known():
             for side, verdict in product(Side, Verdict):
-                count = pool.decided.get((side, verdict), 0) if pool else 0
+                count = pool.decided.get((side, verdict), 0) if pool else unread
                 family.add_metric((*labels, side, verdict), count)
         return family
 
     def _violations(self) -> Metric:
         text = "Facts of the pool's day that should not be, once per order and kind."
         family = CounterMetricFamily("quota_violations", text, labels=(*_POOL, "kind"))
-        for labels, pool in self._known():
+        for labels, pool, unread in self._known():
             for kind in Violation:
-                family.add_metric((*labels, kind), pool.violated.get(kind, 0) if pool else 0)
+                family.add_metric((*labels, kind), pool.violated.get(kind, 0) if pool else unread)
         return family
 
 

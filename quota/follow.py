@@ -19,7 +19,7 @@ from quota.clock import iso
 from quota.course import Course, Point
 from quota.days import Days
 from quota.decision import PoolName, Side, Verdict
-from quota.errors import LedgerCorrupt, LedgerUnavailable
+from quota.errors import LedgerUnavailable
 from quota.events import NewOrder
 from quota.journal import Entry, read_line
 from quota.metrics import Metrics
@@ -83,7 +83,7 @@ class Follower:
     """Follows the journals and the changes of the served pools.
 
     ``latest`` holds the last entries of each pool, newest first; ``changes`` those of its day,
-    oldest first.
+    oldest first; ``failing`` says of which pool they cannot be read, and why.
     """
 
     record: Record
@@ -92,22 +92,39 @@ class Follower:
     metrics: Metrics
     latest: dict[PoolName, tuple[Entry, ...]] = field(default_factory=dict)
     changes: dict[PoolName, tuple[Change, ...]] = field(default_factory=dict)
+    failing: dict[PoolName, str] = field(default_factory=dict)
     _seen: dict[PoolName, _Seen] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Look once a second for ever; a store that is away is asked again."""
+        """Look once a second for ever."""
         while True:
-            try:
-                await self.look()
-            except (LedgerUnavailable, LedgerCorrupt) as error:
-                log.debug("follow.failed", reason=str(error))
+            for name in self.days.pools:
+                await self.look(name)
             await asyncio.sleep(LOOK_S)
 
-    async def look(self) -> None:
-        """Read what is new of every pool whose day is open."""
-        for name, snapshot in list(self.days.snapshots.items()):
-            if snapshot.pool is not None:
-                await self._follow(name, snapshot.pool, snapshot.last_change)
+    async def look(self, name: PoolName) -> None:
+        """Read what is new of a pool whose day is open.
+
+        Whatever comes in the way (a record that cannot be read, a right that is missing) is told
+        once and tried again: deciding does not need any of this, so it must not end it.
+        """
+        snapshot = self.days.snapshots.get(name)
+        if snapshot is None or snapshot.pool is None:
+            return
+        try:
+            await self._follow(name, snapshot.pool, snapshot.last_change)
+        except LedgerUnavailable:
+            return  # the watch tells of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason to stop deciding
+            if self.failing.get(name) != str(error):
+                log.warning("follow.failed", pool=name, reason=str(error))
+            self.failing[name] = str(error)
+        else:
+            self.failing.pop(name, None)
+
+    def warnings(self) -> Sequence[str]:
+        """What cannot be shown of the pools, and why."""
+        return [f"{name}: its journal cannot be followed: {reason}" for name, reason in self.failing.items()]
 
     def decided(self, count: int) -> list[Decided]:
         """The last decisions over all pools, newest first."""
@@ -121,6 +138,7 @@ class Follower:
         return list(islice(filter(None, found), count))
 
     async def _follow(self, name: PoolName, pool: Pool, last_change: str) -> None:
+        self.metrics.verified(name, await self.record.verified(name))
         seen = self._seen.get(name)
         if seen is None or seen.trading_day != pool.trading_day:
             seen = _Seen(pool.trading_day)
@@ -133,7 +151,6 @@ class Follower:
         if seen.seq != pool.seq:
             self.latest[name] = tuple(await self.record.latest(name, LATEST))
             seen.seq = pool.seq
-        self.metrics.verified(name, await self.record.verified(name))
 
     async def _recall(self, name: PoolName, pool: Pool) -> None:
         """Tell the course what the day was before we came, from entries spread over it."""

@@ -1,4 +1,4 @@
-"""The pages of a daemon: metrics, health, readiness and the pools, served inside its loop.
+"""The pages of a daemon: the live page, metrics, health, readiness and the pools, inside its loop.
 
 Nothing here decides or remembers anything: each page asks the functions it was given.
 """
@@ -11,55 +11,102 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Protocol
 
 import msgspec
 import uvicorn
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client import CollectorRegistry, make_asgi_app
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from quota.broadcast import Broadcast
 from quota.errors import ConfigError
 from quota.feed import StatusReport
 
 _GRACE_S = 1
+_FILES = str(files("quota").joinpath("page"))
 
-_INDEX = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>quotad</title>
-<h1>quotad</h1>
-<p>The balances are those of the events that quotad is fed.</p>
-<ul>
-<li><a href="/api/pools">pools</a></li>
-<li><a href="/metrics">metrics</a></li>
-<li><a href="/-/healthy">healthy</a></li>
-<li><a href="/-/ready">ready</a></li>
-</ul>
-</html>
-"""
+_GUARDS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+"""What every answer tells a browser: run our own files only, and let nobody frame or embed us."""
+
+
+class View(Protocol):
+    """What the live page is told: see ``live.py``."""
+
+    def clock(self) -> object:
+        """The moment of what is shown."""
+        ...
+
+    def state(self) -> object:
+        """The page but for its chart and its tape."""
+        ...
+
+    def tape(self) -> object:
+        """The last entries and changes."""
+        ...
+
+    def day(self) -> object:
+        """The charts of the day."""
+        ...
+
+
+class _Nothing:
+    """A view of nothing, for pages without a daemon."""
+
+    def clock(self) -> None:
+        """No time."""
+
+    def state(self) -> None:
+        """No pools."""
+
+    def tape(self) -> None:
+        """No entries."""
+
+    def day(self) -> tuple[object, ...]:
+        """No charts."""
+        return ()
+
+
+_NOTHING = _Nothing()
 
 
 @dataclass(frozen=True, slots=True)
 class _Pages:
     """The pages, and where they take what they show."""
 
-    registry: CollectorRegistry
     pools: Callable[[], Sequence[StatusReport]]
     ready: Callable[[], Sequence[str]]
     warnings: Callable[[], Sequence[str]]
+    view: View
+    broadcast: Broadcast
 
     async def index(self, _: Request) -> Response:
-        """Link to the others."""
-        return HTMLResponse(_INDEX)
+        """Send the live page; what it shows it fetches itself."""
+        return FileResponse(f"{_FILES}/index.html")
 
-    async def metrics(self, request: Request) -> Response:
-        """Write the metrics in the format that is asked for."""
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(self.registry), headers={"content-type": content_type})
+    async def live(self, _: Request) -> Response:
+        """Tell one more listener of the pools, for as long as it listens."""
+        return self.broadcast.answer()
+
+    async def day(self, _: Request) -> Response:
+        """Send the charts of the day."""
+        return _json(self.view.day(), status=200)
 
     async def healthy(self, _: Request) -> Response:
         """Say that the process lives: who can answer at all is healthy."""
@@ -85,28 +132,63 @@ def _json(content: object, *, status: int) -> Response:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Asgi:
+    """An application as the endpoint of a route; Starlette would take a bare function for a page."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """Adds our headers to every answer, and has a browser ask again for what says nothing of it."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_GUARDS)
+                headers.setdefault("cache-control", "no-cache")
+            await send(message)
+
+        await self.app(scope, receive, send_guarded)
+
+
 def app(
     registry: CollectorRegistry,
     *,
     pools: Callable[[], Sequence[StatusReport]],
     ready: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]] = tuple,
+    view: View = _NOTHING,
 ) -> Starlette:
     """Build the pages.
 
     ``ready`` returns the reasons for which the daemon is not ready, if any; ``warnings`` what will
-    need a person soon though it is.
+    need a person soon though it is; ``view`` is what the live page shows.
     """
-    pages = _Pages(registry, pools, ready, warnings)
-    return Starlette(
+    broadcast = Broadcast(view.clock, {"state": view.state, "tape": view.tape})
+    pages = _Pages(pools, ready, warnings, view, broadcast)
+    built = Starlette(
         routes=[
             Route("/", pages.index),
-            Route("/metrics", pages.metrics),
+            Mount("/page", StaticFiles(directory=_FILES)),
+            Route("/metrics", _Asgi(make_asgi_app(registry)), methods=["GET"]),
             Route("/-/healthy", pages.healthy),
             Route("/-/ready", pages.readiness),
             Route("/api/pools", pages.reports),
-        ]
+            Route("/api/live", pages.live, methods=["GET"]),
+            Route("/api/day", pages.day),
+        ],
+        middleware=[Middleware(_Guarded)],
     )
+    built.state.broadcast = broadcast
+    return built
 
 
 class _Server(uvicorn.Server):
@@ -131,6 +213,7 @@ async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
     try:
         yield address
     finally:
+        app.state.broadcast.end()
         server.should_exit = True
         await running
 

@@ -104,6 +104,10 @@ class Metrics:
         """Show this snapshot from now on."""
         self._shown[name].snapshot = snapshot
 
+    def day_due(self, name: PoolName, *, due: bool) -> None:
+        """Say whether a trading day of the pool should be open and is not."""
+        self._shown[name].day_due = due
+
     def forecast(self, name: PoolName, forecast: Forecast) -> None:
         """Show what is expected of a pool from now on."""
         self._shown[name].forecast = forecast

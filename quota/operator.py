@@ -6,12 +6,14 @@ import asyncio
 import getpass
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 from rich.console import Console
 from rich.live import Live
+from rich.prompt import Confirm
 
 from quota.clock import MarketClock, iso
 from quota.config import Settings
@@ -22,8 +24,7 @@ from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
 from quota.library import Library, connected
-from quota.record import RedisRecord, Verified
-from quota.verify import Findings, verify
+from quota.pool import Pool
 from quota.watch import report_of
 
 _WATCH_S = 1.0
@@ -79,43 +80,6 @@ async def check(settings: Settings, pool: PoolName, side: Side) -> int:
     return 0 if verdict is Verdict.ACCEPTED else _REFUSED
 
 
-async def verify_pools(settings: Settings) -> int:
-    """Verify every pool; exit 1 if anything differs."""
-    async with ledger_of(settings.redis) as ledger:
-        found = [await _verified(ledger.record, pool) for pool in settings.market.pools]
-    for findings in found:
-        for text in sentences(findings):
-            Console().out(text, highlight=False)
-    return 1 if any(findings.differences for findings in found) else 0
-
-
-async def _verified(record: RedisRecord, pool: PoolName) -> Findings:
-    """Verify a pool and leave the result where the daemons find it, for their metrics."""
-    findings = await verify(record, pool)
-    if findings.trading_day is not None:
-        result = Verified(
-            trading_day=findings.trading_day,
-            seq=findings.entries,
-            differences=len(findings.differences),
-            time_ms=MarketClock.local_ms(),
-        )
-        await record.note(pool, result)
-    return findings
-
-
-def sentences(findings: Findings) -> list[str]:
-    """Say what verify found of a pool."""
-    if findings.trading_day is None:
-        return [f"{findings.pool}: no day was ever opened"]
-    read = f"{findings.pool} {findings.trading_day}: {findings.entries} entries, {findings.orders} orders"
-    if not findings.differences:
-        return [f"{read}: journal and records agree"]
-    return [
-        f"{read}: {len(findings.differences)} differences",
-        *(f"  {text}" for text in findings.differences),
-    ]
-
-
 def _user() -> str:
     """Name who acts; in a container a user may have a number only."""
     try:
@@ -137,7 +101,24 @@ async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limi
         reopen=bool(limit.get("reopen", False)),
     )
     async with ledger_of(settings.redis) as ledger:
+        before = await ledger.record.read(pool)
+        if name == "limit" and before is not None and not _sure(before, deed):
+            return 1
         state = await ledger.operate(pool, deed)
         (report,) = await reports(ledger, [pool])
-    Console().out(f"{name} {pool}: done; the pool is now {state}", plain(report), sep="\n", highlight=False)
+    was = f", the limit was {before.limit_fen / 100:,.2f} RMB" if name == "limit" and before else ""
+    Console().out(
+        f"{name} {pool}: done; the pool is now {state}{was}", plain(report), sep="\n", highlight=False
+    )
     return 0
+
+
+def _sure(pool: Pool, deed: Act) -> bool:
+    """Ask a person at a terminal before a limit that leaves nothing: it can close the pool for the day."""
+    balance_fen = pool.balance_fen - pool.limit_fen + deed.limit_fen
+    if balance_fen > 0 or not sys.stdin.isatty():
+        return True
+    question = (
+        f"Of {deed.limit_fen / 100:,.2f} RMB {balance_fen / 100:,.2f} would be left: no more buys. Go on?"
+    )
+    return Confirm.ask(question, default=False)

@@ -19,7 +19,7 @@ from quota.pool import Change, Execution, Order, Pool
 
 KEY_PARTS = ("pool", "orders", "execs", "holds", "changes", "journal")
 _PAGE = 1000
-_VERIFIED_KEPT_S = 2 * 86_400
+_VERIFIED_KEPT_S = 35 * 86_400  # longer than any closure: a finding must not go away over a holiday
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +213,10 @@ def _entry_of(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
 
 
 def _texts(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in fields.items()}
+    try:
+        return {name.decode(): value.decode() for name, value in fields.items()}
+    except UnicodeDecodeError as error:
+        raise LedgerCorrupt(f"a field is no UTF-8: {error.object[:64]!r}") from None
 
 
 def change_of(entry_id: str, fields: Mapping[bytes, bytes]) -> Change:

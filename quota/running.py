@@ -6,7 +6,7 @@ It knows the parts by their protocols only; ``cli.py`` puts them together.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from quota.follow import Follower, Record
 from quota.ledger import Ledger
 from quota.library import Library
 from quota.metrics import Metrics
+from quota.notify import Notifier
 from quota.watch import Watch
 
 END_S = 3.0
@@ -41,6 +42,7 @@ class Running:
     days: Days
     metrics: Metrics
     record: Record
+    notifier: Notifier = field(default_factory=Notifier)
     daemon: Daemon = field(init=False)
     watch: Watch = field(init=False)
     follower: Follower = field(init=False)
@@ -48,8 +50,12 @@ class Running:
 
     def __post_init__(self) -> None:
         self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics)
-        self.watch = Watch(self.feed, self.ledger, self.days, self.metrics)
+        self.watch = Watch(self.feed, self.ledger, self.days, self.metrics, self.notifier)
         self.follower = Follower(self.record, self.days, self.watch.courses, self.metrics)
+
+    def warnings(self) -> Sequence[str]:
+        """What will need a person soon, though we are ready."""
+        return [*self.watch.warnings(), *self.follower.warnings()]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""
@@ -60,6 +66,7 @@ class Running:
         if not await self._begin():
             return
         log.info("daemon.started", pools=list(self.days.pools))
+        self.notifier.ready()
         consumer = asyncio.create_task(self.daemon.consume(), name="consume")
         watcher = asyncio.create_task(self.watch.run(), name="watch")
         follower = asyncio.create_task(self.follower.run(), name="follow")
@@ -81,6 +88,7 @@ class Running:
                 await self.watch.tick()
             except LedgerUnavailable as error:
                 self.watch.trouble = str(error)
+                self.notifier.status(f"waiting for the store: {error}")
                 log.warning("store.away", reason=str(error), retry_in_s=_RETRY_S)
             else:
                 return True
@@ -89,6 +97,7 @@ class Running:
         return False
 
     async def _end(self, consumer: asyncio.Task[None], *others: asyncio.Task[object]) -> None:
+        self.notifier.stopping()
         self.daemon.stop()
         await asyncio.wait({consumer}, timeout=END_S)
         await ended({consumer, *others})

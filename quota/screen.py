@@ -12,12 +12,12 @@ import structlog
 from rich.console import Console
 from rich.live import Live
 
+from quota.audit import sentences
 from quota.clock import iso
 from quota.console import RECENT, plain, table
 from quota.decision import PoolName, Verdict
 from quota.feed import StatusReport
 from quota.logs import configure
-from quota.operator import sentences
 from quota.running import Running, ended
 from quota.verify import Findings
 
@@ -55,7 +55,7 @@ async def live(console: Console, running: Running, notes: Sequence[str]) -> None
         while True:
             reports = running.watch.reports()
             at = iso(running.days.almanac.clock.now())
-            problems = [*running.watch.unready(), *running.watch.warnings()]
+            problems = [*running.watch.unready(), *running.warnings()]
             drawn.update(
                 table(
                     reports,

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from quota import holds, rules
 from quota.charge import with_parts
 from quota.decision import Outcome, PoolName, Violation
+from quota.errors import LedgerCorrupt
 from quota.events import Bust, Event, Fill, NewOrder
 from quota.journal import End, Entry, hold_ms_of, read_line
 from quota.pool import Change, Execution, Order, Pool
@@ -179,10 +180,14 @@ class Findings:
 async def verify(record: Record, name: PoolName) -> Findings:
     """Compare a pool's journal with its records; begins again where a day opens meanwhile.
 
-    Raises LedgerUnavailable or LedgerCorrupt.
+    What cannot be read at all is a difference too. Raises LedgerUnavailable, or LedgerCorrupt where
+    not even the pool can be read.
     """
     while (stored := await record.read(name)) is not None:
-        findings = await _verified(record, name, stored)
+        try:
+            findings = await _verified(record, name, stored)
+        except LedgerCorrupt as error:
+            return Findings(name, stored.trading_day, stored.seq, 0, (f"cannot be read: {error}",))
         now = await record.read(name)
         if now is not None and now.trading_day == stored.trading_day:
             return findings

@@ -23,6 +23,7 @@ from quota.errors import FeedUnavailable, LedgerUnavailable
 from quota.feed import Alert, Feed, StatusReport
 from quota.ledger import Ledger, Snapshot
 from quota.metrics import Metrics
+from quota.notify import Notifier
 from quota.pool import Change
 
 TICK_S = 0.2
@@ -55,6 +56,7 @@ class Watch:
     ledger: Ledger
     days: Days
     metrics: Metrics
+    notifier: Notifier = field(default_factory=Notifier)
     store_up: bool = False
     skew_s: float = 0.0
     trouble: str = "starting"
@@ -71,6 +73,8 @@ class Watch:
         while True:
             started = loop.time()
             await self.tick()
+            self.notifier.alive()
+            self.notifier.status(self.summary())
             await asyncio.sleep(max(0.0, TICK_S - (loop.time() - started)))
 
     async def tick(self) -> None:
@@ -101,6 +105,7 @@ class Watch:
         self.skew_s = (snapshot.server_ms - MarketClock.local_ms()) / 1000
         self.metrics.skew(self.skew_s)
         self.metrics.pool(pool, snapshot)
+        self.metrics.day_due(pool, due=self.days.due(pool) is not None)
         clock = self.days.almanac.clock
         if snapshot.pool is not None:
             phases = phases_of(snapshot.pool.schedule, clock)
@@ -172,6 +177,11 @@ class Watch:
             if (due := self.days.due(pool)) is not None
         ]
         return reasons
+
+    def summary(self) -> str:
+        """Say in a line how we and the pools are."""
+        pools = ", ".join(f"{report.pool} {report.status}" for report in self.reports())
+        return "; ".join([pools, *self.unready()])
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""

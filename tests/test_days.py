@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 import pytest
+from msgspec import structs
 
 from quota.clock import MarketClock
 from quota.decision import PoolName
@@ -212,6 +213,14 @@ async def test_a_store_of_the_real_clock_refuses_at_and_the_other_way_round(
         pass
     with pytest.raises(ConfigError, match="2026-11-23 was opened with --at: go on with --at"):
         await other.restarted().days.begin()
+
+
+async def test_a_day_that_a_set_clock_opened_ahead_of_us_is_not_taken_for_today(here: Rig) -> None:
+    async with running(here):
+        pass
+    here.store.books[NB_SH].pool = structs.replace(here.pool(), origin="at", trading_day=TUESDAY)
+    with pytest.raises(ConfigError, match=f"NB-SH: {TUESDAY} was opened with --at: go on with --at"):
+        await here.days.begin()
 
 
 async def test_a_rate_counts_until_the_first_event_and_is_refused_after_it(here: Rig) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from quota.clock import MarketClock
 from quota.config import load
@@ -54,7 +55,7 @@ class Followed:
 
     async def look(self) -> None:
         await self.days.look(POOL)
-        await self.follower.look()
+        await self.follower.look(POOL)
 
     def metric(self, name: str) -> float | None:
         labels = {"pool": POOL, "direction": POOL.direction, "exchange": POOL.exchange}
@@ -160,7 +161,7 @@ async def test_a_verification_of_the_open_day_shows_in_the_metrics(followed: Fol
         await followed.ledger.record.note(POOL, verified)
         await followed.days.look(POOL)
         followed.metrics.pool(POOL, followed.days.snapshots[POOL])
-        await followed.follower.look()
+        await followed.follower.look(POOL)
         assert followed.metric("quota_verified_timestamp_seconds") == shown
     assert followed.metric("quota_verify_differences") == 3
 
@@ -169,10 +170,49 @@ async def test_what_verify_leaves_goes_away_by_itself(followed: Followed) -> Non
     verified = Verified(trading_day=DAY, seq=7, differences=0, time_ms=1)
     await followed.ledger.record.note(POOL, verified)
     (key,) = await followed.client.keys("*:verified")
-    assert 0 < await followed.client.ttl(key) <= 2 * 86_400
+    assert 0 < await followed.client.ttl(key) <= 35 * 86_400
 
 
 async def test_a_spoilt_verification_is_named(followed: Followed) -> None:
     await followed.client.hset(f"quota:{{{POOL}}}:verified", mapping={"seq": "x"})
     with pytest.raises(LedgerCorrupt, match="verified"):
         await followed.ledger.record.verified(POOL)
+
+
+SPOILT = {"bytes": b"\xff", "word": b"bogus"}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+async def test_a_spoilt_entry_is_told_once_and_ends_nothing(followed: Followed, how: str) -> None:
+    await followed.client.xadd(keys(POOL)[5], {"event": b"x", "verdict": SPOILT[how]}, id="0-5")
+    await followed.ledger.apply(POOL, [buy("1")])
+    with capture_logs() as logs:
+        await followed.look()
+        await followed.look()
+    assert [(log["event"], log["pool"]) for log in logs] == [("follow.failed", POOL)]
+    (warning,) = followed.follower.warnings()
+    assert warning.startswith(f"{POOL}: its journal cannot be followed: ")
+    await followed.client.xdel(keys(POOL)[5], "0-5")
+    await followed.look()
+    assert followed.follower.warnings() == []
+    assert [one.order_id for one in followed.follower.decided(5)] == ["1"]
+
+
+async def test_a_missing_right_is_told_and_ends_nothing(followed: Followed) -> None:
+    await followed.ledger.apply(POOL, [buy("1")])
+    await followed.client.acl_setuser("default", enabled=True, commands=["-xrevrange"])
+    try:
+        await followed.look()
+        assert "permission" in followed.follower.failing[POOL]
+    finally:
+        await followed.client.acl_setuser("default", enabled=True, commands=["+xrevrange"])
+
+
+async def test_a_new_day_begins_anew(followed: Followed) -> None:
+    await followed.ledger.apply(POOL, [buy("1"), buy("2")])
+    await followed.look()
+    await followed.open_day(trading_day="2026-11-24")
+    await followed.look()
+    assert followed.follower.latest[POOL] == ()
+    assert followed.course.recalled == ()
+    assert followed.follower.changes[POOL][0].now == "2026-11-24"

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import logging
 import signal
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
 import msgspec
 import pytest
-from starlette.applications import Starlette
 
 from quota.decision import Phase, PoolName, Status
 from quota.errors import ConfigError
 from quota.feed import StatusReport
-from quota.http import app, serving
-from quota.metrics import Metrics
+from quota.http import serving
+from tests.sites import Site, get
 
 REPORT = StatusReport(
     pool=PoolName.NB_SH,
@@ -34,37 +33,11 @@ REPORT = StatusReport(
 )
 
 
-@dataclass(slots=True)
-class Site:
-    """A served daemon without the daemon: what it would tell can be set."""
-
-    reasons: list[str] = field(default_factory=list)
-    reports: list[StatusReport] = field(default_factory=list)
-    address: str = ""
-
-    def app(self) -> Starlette:
-        registry = Metrics(tuple(PoolName), "1").registry
-        return app(registry, pools=lambda: self.reports, ready=lambda: self.reasons)
-
-
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
     site = Site()
     async with serving(site.app(), "127.0.0.1", 0) as site.address:
         yield site
-
-
-async def get(address: str, path: str, *headers: str) -> tuple[int, str, str]:
-    """Ask for a page; return its status, its headers and its text."""
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-    lines = (f"GET {path} HTTP/1.1", f"Host: {address}", "Connection: close", *headers, "", "")
-    writer.write("\r\n".join(lines).encode())
-    answer = (await reader.read()).decode()
-    writer.close()
-    await writer.wait_closed()
-    head, _, body = answer.partition("\r\n\r\n")
-    return int(head.split()[1]), head.lower(), body
 
 
 async def test_who_answers_is_healthy(site: Site) -> None:
@@ -114,10 +87,54 @@ async def test_metrics_are_in_openmetrics_for_who_asks(site: Site) -> None:
     assert body.endswith("# EOF\n")
 
 
-async def test_the_index_links_to_every_page_and_says_whose_balance_it_is(site: Site) -> None:
+async def test_metrics_are_compressed_for_who_takes_it(site: Site) -> None:
+    host, _, port = site.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert b"content-encoding: gzip" in head.lower()
+    assert b"quota_balance_yuan" in gzip.decompress(body)
+
+
+async def test_metrics_can_be_asked_for_by_name(site: Site) -> None:
+    _, _, body = await get(site.address, "/metrics?name[]=quota_seq")
+    assert "quota_seq" in body
+    assert "quota_balance_yuan" not in body
+
+
+async def test_the_charts_are_json_of_now(site: Site) -> None:
+    status, head, body = await get(site.address, "/api/day")
+    assert (status, body) == (200, '["chart"]')
+    assert "cache-control: no-store" in head
+
+
+async def test_every_answer_tells_the_browser_to_run_our_own_files_only(site: Site) -> None:
+    for path in ("/", "/page/page.js", "/page/page.css", "/metrics", "/api/pools", "/nothing"):
+        _, head, _ = await get(site.address, path)
+        assert "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'" in head, (
+            path
+        )
+        assert "x-content-type-options: nosniff" in head, path
+        assert "unsafe" not in head, path
+
+
+async def test_the_pages_files_are_asked_for_again_after_an_upgrade(site: Site) -> None:
+    _, head, _ = await get(site.address, "/page/page.js")
+    assert "cache-control: no-cache" in head
+    tag = next(line for line in head.split("\r\n") if line.startswith("etag: ")).removeprefix("etag: ")
+    assert (await get(site.address, "/page/page.js", f"If-None-Match: {tag}"))[0] == 304
+
+
+async def test_nothing_outside_the_page_is_served(site: Site) -> None:
+    for path in ("/page/", "/page/../http.py", "/page/%2e%2e/http.py", "/page//etc/passwd"):
+        assert (await get(site.address, path))[0] == 404, path
+
+
+async def test_the_index_is_the_live_page_and_links_to_the_others(site: Site) -> None:
     _, head, body = await get(site.address, "/")
     assert "content-type: text/html" in head
-    assert "the events that quotad is fed" in body
+    assert "Whose balance" in body
     for path in ("/api/pools", "/metrics", "/-/healthy", "/-/ready"):
         assert f'href="{path}"' in body
         assert (await get(site.address, path))[0] == 200

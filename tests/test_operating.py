@@ -5,13 +5,18 @@ from __future__ import annotations
 import getpass
 import json
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.prompt import Confirm
 
+from quota import operator
 from quota.decision import PoolName
+from quota.ledger import Act
+from quota.pool import Pool
 from quota.record import keys
 from tests.daemons import DAY, House, Quotad, house, new
 from tests.tap import Tap, until, until_now
@@ -96,14 +101,14 @@ async def test_a_higher_limit_works_at_once_and_refused_orders_stay_refused(home
     raised = home.quotad.does("limit", "NB-SH", "3000", "--reason", "more")
     assert (raised.returncode, raised.stdout.splitlines()[0]) == (
         0,
-        "limit NB-SH: done; the pool is now exhausted",
+        "limit NB-SH: done; the pool is now exhausted, the limit was 1,000.00 RMB",
     )
     await until(lambda: home.quotad.pool("NB-SH")["limit_fen"] == 300_000)
     assert (await ask(tap, new("3")))["verdict"] == "exhausted"
     reopened = home.quotad.does("limit", "NB-SH", "3000.50", "--reason", "and open", "--reopen")
     assert (reopened.returncode, reopened.stdout.splitlines()[0]) == (
         0,
-        "limit NB-SH: done; the pool is now open",
+        "limit NB-SH: done; the pool is now open, the limit was 3,000.00 RMB",
     )
     assert (await ask(tap, new("4")))["verdict"] == "accepted"
     assert (await ask(tap, new("2")))["verdict"] == "exhausted"
@@ -223,3 +228,41 @@ def test_alerts_missed_while_the_daemon_was_away_are_told_later(home: House) -> 
         until_now(lambda: tap.heard)
         alert = json.loads(tap.heard[0][1])
         assert (alert["from"], alert["to"], alert["seq"]) == (0, 50, 1)
+
+
+@pytest.mark.parametrize(
+    ("left_fen", "terminal", "asked"), [(1, True, False), (0, True, True), (0, False, False)]
+)
+def test_a_limit_that_leaves_nothing_is_asked_about_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, left_fen: int, *, terminal: bool, asked: bool
+) -> None:
+    questions: list[str] = []
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: terminal)
+    monkeypatch.setattr(Confirm, "ask", lambda text, **_: questions.append(text))
+    pool = Pool(
+        trading_day=DAY, limit_fen=100_000, rate="1.00000", schedule="0 continuous", open_buy_fen=50_000
+    )
+    deed = Act(act="limit", reason="x", user="me", host="here", limit_fen=50_000 + left_fen)
+    assert operator._sure(pool, deed) is not asked
+    assert [text.split()[1] for text in questions] == ["500.00"] * asked
+
+
+async def test_verify_goes_on_past_a_pool_that_it_cannot_read_and_tells_of_it(home: House, tap: Tap) -> None:
+    home.redis.xadd(keys(NB_SH)[5], {"event": "x", "verdict": "bogus"}, id="0-5")
+    assert (await ask(tap, new("1")))["verdict"] == "accepted"
+    found = home.quotad.does("verify")
+    assert found.returncode == 1
+    assert "cannot be read: journal 0-5" in found.stdout
+    assert "NB-SZ" in found.stdout
+    await until(lambda: home.quotad.metric('quota_verify_differences{pool="NB-SH"}') == 1)
+    await until(lambda: home.quotad.metric('quota_verify_differences{pool="NB-SZ"}') == 0)
+
+
+async def test_what_verify_found_is_told_though_it_cannot_be_noted(home: House, tap: Tap) -> None:
+    assert (await ask(tap, new("1")))["verdict"] == "accepted"
+    home.redis.acl_setuser("default", enabled=True, commands=["-hset"])
+    found = home.quotad.does("verify")
+    home.redis.acl_setuser("default", enabled=True, commands=["+hset"])
+    assert found.returncode == 0
+    assert "journal and records agree" in found.stdout
+    assert "the result is not in the metrics" in found.stderr

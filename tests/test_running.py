@@ -1,0 +1,264 @@
+"""The commands of the operations page, run as they stand there, and what they are said to do."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from quota.decision import PoolName
+from quota.record import keys
+from tests.daemons import new
+from tests.deployed import DEPLOY, ROOT
+from tests.machine import SETTINGS, Machine, blocks, chapters, machine
+from tests.tap import Tap, until, until_now
+
+DOCUMENT = ROOT / "docs" / "operations.md"
+COMMANDS = {name: text for kind, name, text in blocks() if kind == "run"}
+BY_HAND = [text for kind, _, text in blocks() if kind == "by"]
+ORDERS = "connect/NB-SH/orders/gw1"
+NB_SH = keys(PoolName.NB_SH)
+
+
+@pytest.fixture(params=["redis"])
+def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path, request.param) as host:
+        host.start_daemon()
+        yield host
+
+
+@pytest.fixture
+def tap(host: Machine) -> Iterator[Tap]:
+    with Tap(host.home.broker.port) as tap:
+        yield tap
+
+
+def figures(host: Machine) -> dict[str, str]:
+    """What the store has of the pool, what says when apart."""
+    found: Any = host.home.redis.hgetall(NB_SH[0])
+    names = ("balance_fen", "open_buy_fen", "filled_buy_fen", "filled_sell_fen", "seq", "status", "limit_fen")
+    return {name: found[name] for name in names} | {n: found[n] for n in found if n.startswith("decided_")}
+
+
+def client(host: Machine, user: str, password: str) -> redis.Redis:
+    """Come to the store as somebody."""
+    return redis.Redis(
+        port=host.home.store.port, username=user, password=password, protocol=2, decode_responses=True
+    )
+
+
+def answered(tap: Tap) -> set[str]:
+    return {reply["order_id"] for reply in tap.replies()}
+
+
+# The document itself. -------------------------------------------------------------------------
+
+
+def test_every_block_of_commands_is_run_here_or_said_to_be_run_by_hand() -> None:
+    text = Path(__file__).read_text("utf-8")
+    unused = [name for name in COMMANDS if f'COMMANDS["{name}"]' not in text]
+    assert not unused
+    assert len(re.findall(r"^ *```sh", chapters(), re.MULTILINE)) == len(COMMANDS) + len(BY_HAND)
+
+
+@pytest.mark.parametrize("commands", BY_HAND)
+def test_what_is_run_by_hand_is_a_shell_that_names_files_that_are_there(commands: str) -> None:
+    subprocess.run(["bash", "-n", "-c", commands], check=True)
+    for name in re.findall(r"\bdeploy/[\w./-]+", commands):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_ports_are_those_of_the_compose_file() -> None:
+    services = yaml.safe_load((DEPLOY / "compose.yml").read_text("utf-8"))["services"].values()
+    opened = {port.split(":")[1] for own in services for port in own["ports"]}
+    assert set(re.findall(r"^\| (\d{4}) \|", chapters(), re.MULTILINE)) == opened
+
+
+# Installing. ----------------------------------------------------------------------------------
+
+
+def test_the_files_are_installed_where_the_servers_look(host: Machine) -> None:
+    assert host.run(COMMANDS["files"]).strip().endswith("good")
+    for source, place in (
+        ("quotad.toml", "quotad/quotad.toml"),
+        ("redis.conf", "redis/redis.conf"),
+        ("prometheus/rules.yml", "prometheus/rules.yml"),
+        ("systemd/quotad-verify.timer", "systemd/system/quotad-verify.timer"),
+    ):
+        assert (host.root / "etc" / place).read_bytes() == (DEPLOY / source).read_bytes()
+
+
+def test_passwords_are_for_root_alone(host: Machine) -> None:
+    host.run(COMMANDS["passwords"])
+    secret = host.root / "etc/quotad/redis.password"
+    assert (secret.read_text(), stat.S_IMODE(secret.stat().st_mode)) == ("the store's password\n", 0o600)
+    shipped = (DEPLOY / "systemd/passwords.conf").read_bytes()
+    for unit in ("quotad.service.d", "quotad-verify.service.d"):
+        assert (host.root / "etc/systemd/system" / unit / "passwords.conf").read_bytes() == shipped
+
+
+# Upgrading. -----------------------------------------------------------------------------------
+
+
+async def test_an_upgrade_in_full_traffic_loses_nothing(host: Machine, tap: Tap) -> None:
+    """Orders come all the time, and ten times as many while no daemon runs."""
+    going, sent = True, list[str]()
+
+    def say(number: int) -> None:
+        for _ in range(number):
+            sent.append(f"gw1-{len(sent):06d}")
+            tap.say(ORDERS, new(sent[-1], "buy 1.00 100", source="gw1"))
+
+    async def traffic() -> None:
+        while going:
+            say(5)
+            await asyncio.sleep(0.005)
+
+    def away() -> None:
+        say(2_000)
+        until_now(lambda: tap.settled)
+        assert not host.home.quotad.ready
+
+    host.away = away
+    speaking = asyncio.create_task(traffic())
+    await asyncio.to_thread(host.run, COMMANDS["upgrade"])
+    going = False
+    await speaking
+    await until(lambda: answered(tap) == set(sent))
+    assert host.done[-3:] == ["stop quotad", "quotad-0.2.0", "start quotad"]
+    assert {reply["verdict"] for reply in tap.replies()} == {"accepted"}
+    assert host.home.seq() == len(sent) > 2_000
+    assert figures(host)["open_buy_fen"] == str(len(sent) * 100_00)
+    assert host.home.quotad.does("verify").returncode == 0
+
+
+# Backup. --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["redis", "valkey"], indirect=True)
+async def test_a_copy_and_the_day_sent_again_are_the_day_that_was_lost(host: Machine, tap: Tap) -> None:
+    day: list[dict[str, object]] = []
+    for number in range(400):
+        side = "sell" if number % 5 == 0 else "buy"
+        day.append(new(f"gw1-{number:06d}", f"{side} 10.00 100", source="gw1"))
+    fills = [
+        {"event": "fill", "exec_id": f"x{order['order_id']}", "quantity": 50}
+        | {name: order[name] for name in ("order_id", "side", "price")}
+        for order in day[::3]
+    ]
+
+    def send(part: slice) -> None:
+        for order in day[part]:
+            tap.say(ORDERS, order)
+        for fill in fills[part]:
+            tap.say("connect/NB-SH/fills/gw1", fill)
+
+    async def taken() -> None:
+        await until(lambda: tap.settled)
+        await until(lambda: host.home.quotad.metric("quota_unacknowledged_messages") == 0)
+
+    send(slice(0, 200))
+    await until(lambda: len(answered(tap)) == 200)
+    await taken()
+    await asyncio.to_thread(host.run, COMMANDS["backup"])
+    copied = host.home.seq()
+    send(slice(200, 400))
+    await until(lambda: len(answered(tap)) == 400)
+    await until(lambda: host.home.seq() == len(day) + len(fills))
+    lost = figures(host)
+
+    said = await asyncio.to_thread(host.run, COMMANDS["restore"])
+    assert said.count("journal and records agree") == 4
+    assert said.count(": done; the pool is now halted") == 4
+    assert copied <= host.home.seq() < len(day) + len(fills)
+    assert (host.root / "var/lib/redis/appendonlydir.lost").is_dir()
+    tap.say(ORDERS, new("early", source="gw1"))
+    await until(lambda: "early" in answered(tap))
+    assert [reply["verdict"] for reply in tap.replies() if reply["order_id"] == "early"] == ["halted"]
+
+    resume = 'quotad resume NB-SH --reason "all senders are ready" --config /etc/quotad/quotad.toml'
+    await asyncio.to_thread(host.run, resume)
+    send(slice(0, 400))
+    await until(lambda: host.home.seq() == len(day) + len(fills) + 3)  # the halt, an order, the resumption
+    extra = {"seq": str(int(lost["seq"]) + 3), "decided_buy_halted": "1"}
+    assert figures(host) == lost | extra
+    assert host.home.quotad.does("verify").returncode == 0
+
+
+# The day, and who may. ------------------------------------------------------------------------
+
+
+def test_the_looks_of_a_day_find_nothing_wrong(host: Machine) -> None:
+    assert host.run(COMMANDS["morning"]).count("2026-11-23") == 4
+    assert host.run(COMMANDS["evening"]).count("journal and records agree") == 4
+
+
+async def test_a_disagreement_is_found_and_taken_into_the_limit(host: Machine, tap: Tap) -> None:
+    tap.say(ORDERS, {"event": "new", "order_id": "no side", "price": "1", "quantity": 1})
+    await until(lambda: "event.dead" in host.log.read_text())
+    assert "now halted" in await asyncio.to_thread(host.run, COMMANDS["refused"])
+    said = await asyncio.to_thread(host.run, COMMANDS["ours"])
+    assert (said.count("journal and records agree"), "event.dead" in said) == (4, True)
+    before = int(figures(host)["balance_fen"])
+    assert "now open" in await asyncio.to_thread(host.run, COMMANDS["corrected"])
+    assert int(figures(host)["balance_fen"]) == before - 100_000_000_00
+
+
+def test_a_halt_is_made_seen_and_lifted(host: Machine) -> None:
+    said = host.run(COMMANDS["halt"])
+    states = re.findall(r"the pool is now (\w+)|buy: (\w+)", said)
+    assert states == [("halted", ""), ("", "halted"), ("open", "")]
+
+
+@pytest.mark.parametrize("host", ["redis", "valkey"], indirect=True)
+def test_users_of_the_store_may_what_they_are_for(host: Machine) -> None:
+    host.run(COMMANDS["users"])
+    halt = 'quotad halt NB-SH --reason "may I" --config /etc/quotad/quotad.toml'
+    operator = {"QUOTA_REDIS__USERNAME": "quotad", "QUOTA_REDIS__PASSWORD": "first secret"}
+    assert "now halted" in host.run(halt, **operator)
+    host.run("quotad resume NB-SH --reason x --config /etc/quotad/quotad.toml", **operator)
+    assert host.run("quotad verify --config /etc/quotad/quotad.toml", **operator)
+    for stranger in (
+        {},
+        {"QUOTA_REDIS__USERNAME": "gateway", "QUOTA_REDIS__PASSWORD": "second secret"},
+        {"QUOTA_REDIS__USERNAME": "reader", "QUOTA_REDIS__PASSWORD": "third secret"},
+    ):
+        host.run(f"! {halt}", **stranger)
+    with client(host, "gateway", "second secret") as gateway:
+        for order, verdict in (
+            ("r1 buy 1.00 100", "accepted"),
+            ("r1 buy 1.00 100", "accepted"),
+            ("r1 buy 1.00 200", "id_reused"),
+            ("r2 sell 1.00 100", "accepted"),
+            ("r3 buy 520000000.00 100", "accepted"),
+            ("r4 buy 1.00 100", "exhausted"),
+        ):
+            reply: Any = gateway.fcall("quota_reserve", 6, *NB_SH, *order.split(), "gw1")
+            assert reply[0] == verdict, order
+        for words in (("FCALL", "quota_operate", 6, *NB_SH, "x"), ("FLUSHALL",), ("UNLINK", NB_SH[0])):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                gateway.execute_command(*words)
+    with client(host, "reader", "third secret") as reader:
+        seen: Any = reader.fcall_ro("quota_check", 1, NB_SH[0], "buy")
+        assert (seen[0], reader.hget(NB_SH[0], "seq")) == ("exhausted", "6")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            reader.hset(NB_SH[0], "limit_fen", "1")
+
+
+def test_a_daemon_runs_as_the_user_that_is_made_for_it(host: Machine) -> None:
+    host.run(COMMANDS["users"])
+    settings = host.root / SETTINGS
+    (host.root / "secret").write_text("first secret\n")
+    own = f'[redis]\nusername = "quotad"\npassword_file = "{host.root}/secret"'
+    settings.write_text(settings.read_text().replace("[redis]", own))
+    host.systemctl("stop", "quotad")
+    host.systemctl("start", "quotad")
+    assert host.home.quotad.pool("NB-SH")["status"] == "open"
