@@ -25,7 +25,7 @@ FLOORS = (
     {"day", "rulebook", "journal"},
     {"rules", "config", "feed", "library", "forecast"},
     {"record", "course", "standing"},
-    {"ledger", "verify", "tape"},
+    {"ledger", "verify", "tape", "sentences"},
     {"memory", "shown", "figures", "days", "embedded", "logs", "notify"},
     {"metrics"},
     {"daemon", "watch", "follow"},
