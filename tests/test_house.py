@@ -25,7 +25,7 @@ FLOORS = (
     {"day", "rulebook", "journal", "charge", "line"},
     {"rules", "config", "feed", "library", "forecast", "traces", "trunk"},
     {"record", "course", "holds", "standing", "retrace", "latch"},
-    {"ledger", "verify", "tape", "history", "gateway"},
+    {"ledger", "verify", "tape", "sentences", "history", "gateway"},
     {"memory", "shown", "figures", "days", "embedded", "logs", "notify"},
     {"metrics"},
     {"daemon", "watch", "follow"},
