@@ -20,6 +20,7 @@ from quota import http, screen
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
+from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
 from quota.ledger import RedisLedger
@@ -55,7 +56,7 @@ async def run_daemon(settings: Settings, options: Options) -> int:
         stack.push_async_callback(client.aclose)
         library = Library(client)
         running = await _parts(stack, settings, options, library)
-        pages = _pages(running)
+        pages = _pages(running, settings)
         address = await _serve(stack, settings, pages, options)
         showing = asyncio.create_task(
             screen.chosen(Console(), embedded=options.embedded)(running, _notes(settings, address))
@@ -128,31 +129,35 @@ def _mqtt(settings: Settings) -> MqttSettings:
     )
 
 
-def _pages(running: Running) -> Starlette:
-    watch = running.watch
+def _pages(running: Running, settings: Settings) -> Starlette:
+    watch, token = running.watch, settings.http.token
     return http.app(
         running.metrics.registry,
         pools=watch.reports,
         ready=watch.unready,
         warnings=running.warnings,
         view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
+        token=token.get_secret_value() if token else None,
     )
 
 
 async def _serve(stack: AsyncExitStack, settings: Settings, pages: Starlette, options: Options) -> str:
     """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
+    own = settings.http
+    tls = tls_of(own.cert_file, own.key_file) if own.cert_file and own.key_file else None
     try:
-        return await stack.enter_async_context(http.serving(pages, settings.http.host, settings.http.port))
+        return await stack.enter_async_context(http.serving(pages, own.host, own.port, tls=tls))
     except ConfigError:
         if not options.embedded:
             raise
-        return await stack.enter_async_context(http.serving(pages, settings.http.host, 0))
+        return await stack.enter_async_context(http.serving(pages, own.host, 0, tls=tls))
 
 
 def _notes(settings: Settings, address: str) -> list[str]:
     pool = f"{settings.mqtt.root}/NB-SH"
+    scheme = "https" if settings.http.cert_file else "http"
     return [
-        f"page     http://{address}/  and /metrics  /api/pools",
+        f"page     {scheme}://{address}/  and /metrics  /api/pools",
         f"broker   {settings.mqtt.url}  topics {pool}/orders  {pool}/fills",
         f"store    {settings.redis.url}",
     ]

@@ -7,6 +7,7 @@ none, so that it can be logged.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import SplitResult, urlsplit
@@ -23,6 +24,8 @@ from pydantic import (
 )
 
 from quota.events import checked_id
+
+_TOKEN = re.compile(r"[!-~]{16,256}")
 
 
 class Section(BaseModel):
@@ -69,6 +72,15 @@ def _listen(text: str) -> str:
     if parts.port is None or parts.netloc != text or "@" in text:
         raise ValueError("must be host:port, like 127.0.0.1:9464")
     return text
+
+
+def _loopback(listen: str) -> bool:
+    """Whether nobody but this machine can come to an address."""
+    host = urlsplit(f"//{listen}").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _root(text: str) -> str:
@@ -199,9 +211,50 @@ class Mqtt(_Server):
 
 
 class Http(Section):
-    """Where ``/metrics`` and its neighbours are served."""
+    """Where ``/metrics`` and its neighbours are served, with TLS where there is a certificate.
+
+    ``token`` comes from the environment, else from ``token_file``; beyond loopback it is required.
+    """
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:9464"
+    cert_file: Path | None = None
+    key_file: Path | None = Field(default=None, validate_default=True)
+    token_file: Path | None = None
+    token: SecretStr | None = Field(default=None, validate_default=True)
+
+    @field_validator("cert_file", "key_file")
+    @classmethod
+    def _is_a_file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError("names no file")
+        return path
+
+    @field_validator("key_file")
+    @classmethod
+    def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if "cert_file" in info.data and (info.data["cert_file"] is None) is not (path is None):
+            raise ValueError("cert_file and key_file go together")
+        return path
+
+    @field_validator("token_file")
+    @classmethod
+    def _holds_a_secret(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            _read_secret(path)
+        return path
+
+    @field_validator("token")
+    @classmethod
+    def _is_there_where_others_come(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        path = info.data.get("token_file")
+        secret = token.get_secret_value() if token is not None else ""
+        secret = secret or (_read_secret(path) if path is not None else "")
+        if secret and not _TOKEN.fullmatch(secret):
+            raise ValueError("must be 16 to 256 printable ASCII characters without spaces")
+        listen = info.data.get("listen")
+        if not secret and listen is not None and "token_file" in info.data and not _loopback(listen):
+            raise ValueError(f"required beyond loopback: give token_file ({listen})")
+        return SecretStr(secret) if secret else None
 
     @property
     def host(self) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Protocol
 
 import msgspec
-import uvicorn
 from prometheus_client import CollectorRegistry, make_asgi_app
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -27,10 +27,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quota.broadcast import Broadcast
+from quota.door import Door
 from quota.errors import ConfigError
 from quota.feed import StatusReport
+from quota.lock import STRANGER, Lock
 
-_GRACE_S = 1
 _FILES = str(files("quota").joinpath("page"))
 
 _GUARDS = {
@@ -112,9 +113,11 @@ class _Pages:
         """Say that the process lives: who can answer at all is healthy."""
         return PlainTextResponse("healthy\n")
 
-    async def readiness(self, _: Request) -> Response:
-        """Say whether events are taken and decided; 503 with the reasons otherwise."""
+    async def readiness(self, request: Request) -> Response:
+        """Say whether events are taken and decided; 503 otherwise, with the reasons for who may know."""
         reasons = self.ready()
+        if STRANGER in request.scope:
+            return _json({"ready": not reasons}, status=503 if reasons else 200)
         body = {"ready": not reasons, "reasons": reasons, "warnings": self.warnings()}
         return _json(body, status=503 if reasons else 200)
 
@@ -159,18 +162,20 @@ class _Guarded:
         await self.app(scope, receive, send_guarded)
 
 
-def app(
+def app(  # noqa: PLR0913 - all that the pages show is handed in
     registry: CollectorRegistry,
     *,
     pools: Callable[[], Sequence[StatusReport]],
     ready: Callable[[], Sequence[str]],
     warnings: Callable[[], Sequence[str]] = tuple,
     view: View = _NOTHING,
+    token: str | None = None,
 ) -> Starlette:
     """Build the pages.
 
     ``ready`` returns the reasons for which the daemon is not ready, if any; ``warnings`` what will
-    need a person soon though it is; ``view`` is what the live page shows.
+    need a person soon though it is; ``view`` is what the live page shows, and ``token`` what one
+    has to know to see any of it.
     """
     broadcast = Broadcast(view.clock, {"state": view.state, "tape": view.tape})
     pages = _Pages(pools, ready, warnings, view, broadcast)
@@ -185,30 +190,23 @@ def app(
             Route("/api/live", pages.live, methods=["GET"]),
             Route("/api/day", pages.day),
         ],
-        middleware=[Middleware(_Guarded)],
+        middleware=[Middleware(_Guarded), Middleware(Lock, token=token)],
     )
     built.state.broadcast = broadcast
     return built
 
 
-class _Server(uvicorn.Server):
-    """A server that is a guest: signals belong to the daemon."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
 @asynccontextmanager
-async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    app: Starlette, host: str, port: int, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve the pages; yields the address really bound, as ``host:port``. Port 0 takes a free one.
 
     Raises ConfigError when the address cannot be bound. Logs nothing but its own errors.
     """
     listener = _bound(host, port)
     address = _written(listener)
-    server = _Server(_config(app))
+    server = Door(app, tls)
     running = asyncio.create_task(server.serve([listener]))
     try:
         yield address
@@ -216,20 +214,6 @@ async def serving(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
         app.state.broadcast.end()
         server.should_exit = True
         await running
-
-
-def _config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        lifespan="off",
-        ws="none",
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-    )
 
 
 def _bound(host: str, port: int) -> socket.socket:

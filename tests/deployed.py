@@ -49,18 +49,13 @@ def running(command: Sequence[str], port: int, directory: Path) -> Iterator[subp
 
 
 def store_command(directory: Path, port: int, program: str = "") -> list[str]:
-    """Write redis.conf for a port and a directory, and the command that runs it."""
-    changes = {"port 6379": f"port {port}", "dir /var/lib/redis": f"dir {directory}"}
-    return [program or binary("redis-server"), rendered("redis.conf", directory, changes)]
-
-
-def broker_command(directory: Path, port: int) -> list[str]:
-    """Write mosquitto.conf for a port and a directory, and the command that runs it."""
+    """Write redis.conf for a port and a directory, and the command that runs it; everybody comes in."""
     changes = {
-        "listener 1883 127.0.0.1": f"listener {port} 127.0.0.1",
-        "persistence_location /var/lib/mosquitto/": f"persistence_location {directory}/\nuser root",
+        "\nport 6379": f"\nport {port}",
+        "dir /var/lib/redis": f"dir {directory}",
+        "aclfile /etc/redis/users.acl": "",
     }
-    return [binary("mosquitto"), "-c", rendered("mosquitto.conf", directory, changes)]
+    return [program or binary("redis-server"), rendered("redis.conf", directory, changes)]
 
 
 def prometheus_command(directory: Path, port: int, changes: Mapping[str, str]) -> list[str]:

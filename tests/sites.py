@@ -23,10 +23,13 @@ class Site:
     reports: list[StatusReport] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     address: str = ""
+    token: str | None = None
 
     def app(self) -> Starlette:
         registry = Metrics(tuple(PoolName), "1").registry
-        return app(registry, pools=lambda: self.reports, ready=lambda: self.reasons, view=self)
+        return app(
+            registry, pools=lambda: self.reports, ready=lambda: self.reasons, view=self, token=self.token
+        )
 
     def clock(self) -> str:
         return "10:00"

@@ -392,7 +392,7 @@ def test_the_broker_is_a_host_and_a_port(environ: dict[str, str], host: str, por
     ("listen", "host", "port"), [("127.0.0.1:9464", "127.0.0.1", 9464), ("[::]:0", "::", 0)]
 )
 def test_the_http_side_binds_a_host_and_a_port(listen: str, host: str, port: int) -> None:
-    http = load(None, RATE | {"QUOTA_HTTP__LISTEN": listen}).http
+    http = load(None, RATE | {"QUOTA_HTTP__LISTEN": listen, "QUOTA_HTTP__TOKEN": "t" * 16}).http
     assert (http.host, http.port) == (host, port)
 
 

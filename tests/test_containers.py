@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,11 +23,13 @@ from prometheus_client import CollectorRegistry
 from quota.config import load
 from quota.http import app, serving
 from tests.deployed import DEPLOY, ROOT, fetch, rendered, running
+from tests.guarded import TESTER, credentials
 from tests.servers import binary, free_port
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+TOKEN = {"QUOTA_HTTP__TOKEN": "of-sixteen-chars"}
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 
 
@@ -71,7 +74,7 @@ def test_the_image_runs_as_a_number_that_is_not_root_and_by_itself() -> None:
 
 def test_the_image_has_settings_that_the_daemon_takes() -> None:
     settings = dict(pair.split("=", 1) for pair in last("ENV").split())
-    listens = load(DEPLOY / "quotad.toml", settings).http
+    listens = load(DEPLOY / "quotad.toml", settings | TOKEN).http
     assert (listens.host, listens.port) == ("0.0.0.0", int(last("EXPOSE")))  # noqa: S104 - a container's own address
     assert json.loads(last("ENTRYPOINT")) == ["quotad"]
     assert json.loads(last("CMD"))[-1] in {rest.split()[-1] for _, rest in instructions()}
@@ -115,11 +118,13 @@ def test_a_service_is_contained_pinned_and_watched(name: str) -> None:
     assert own["restart"] == "unless-stopped"
 
 
-def test_every_file_and_volume_that_is_mounted_is_there() -> None:
+def test_every_file_and_volume_that_is_mounted_is_there(tmp_path: Path) -> None:
+    secrets = credentials(tmp_path)
     mounts = [volume.split(":") for own in SERVICES.values() for volume in own.get("volumes", ())]
     for source, _, *mode in mounts:
         if source.startswith("."):
-            assert (DEPLOY / source).exists(), source
+            made = (secrets.parent / source.removeprefix("./compose/")).exists()
+            assert made or (DEPLOY / source).exists(), source
             assert mode == ["ro"], source
     assert {source for source, *_ in mounts if not source.startswith(".")} == set(COMPOSE["volumes"])
 
@@ -130,10 +135,16 @@ def test_what_lies_in_compose_is_made_from_the_files_of_a_machine() -> None:
     assert (said.returncode, said.stderr) == (0, "")
 
 
-def test_the_containers_find_each_other() -> None:
+def test_the_containers_find_each_other(tmp_path: Path) -> None:
     own = SERVICES["quotad"]
     assert own["image"] == f"quotad:{VERSION}"
-    settings = load(DEPLOY / "quotad.toml", own["environment"])
+    secrets = credentials(tmp_path)
+    environment = {
+        name: text.replace("/run/secrets", str(secrets)) for name, text in own["environment"].items()
+    }
+    settings = load(DEPLOY / "quotad.toml", environment | {"QUOTA_HTTP__LISTEN": "[::]:9464"})
+    assert (settings.mqtt.tls, settings.http.token is None) == (True, False)
+    assert settings.mqtt.username == settings.mqtt.client_id
     assert {settings.redis.host, settings.mqtt.host} <= set(SERVICES)
     assert SERVICES["grafana"]["environment"]["PROMETHEUS_URL"] == "http://prometheus:9090"
     named = re.findall(
@@ -154,20 +165,26 @@ def test_every_directory_that_a_server_names_is_a_volume_of_it() -> None:
     """A path of a machine is not there in an image, and a store ends when it reads one."""
     for name in ("valkey", "mosquitto"):
         mounts = dict(volume.split(":")[:2] for volume in SERVICES[name]["volumes"])
-        (source,) = (source for source in mounts if source.startswith("."))
+        (source,) = (source for source in mounts if source.endswith(".conf"))
         text = re.sub(r"^#.*", "", (DEPLOY / source).read_text("utf-8"), flags=re.MULTILINE)
-        assert {path.rstrip("/") for path in re.findall(r"/[\w/.]+", text)} == set(mounts.values()) - {
-            mounts[source]
-        }
+        ours = {"/mosquitto/secrets/ca.pem", "/mosquitto/secrets/mosquitto_sub"}  # of the health check
+        named = {path.rstrip("/") for path in re.findall(r"(?<!\w)/[\w/.]+", text)}
+        assert named == set(mounts.values()) - {mounts[source]} - ours
         assert mounts[source] == SERVICES[name]["command"][-1]
 
 
 def test_the_store_of_the_compose_file_listens_beyond_its_own_loopback(tmp_path: Path) -> None:
     port = free_port()
     assert SERVICES["valkey"]["command"] == ["valkey-server", "/etc/valkey/redis.conf"]
-    changes = {"port 6379": f"port {port}", "dir /data": f"dir {tmp_path}"}
+    users = tmp_path / "users.acl"
+    users.write_text((credentials(tmp_path) / "users.acl").read_text() + TESTER + "\n")
+    changes = {
+        "\nport 6379": f"\nport {port}",
+        "dir /data": f"dir {tmp_path}",
+        "/etc/valkey/users.acl": str(users),
+    }
     command = [binary("redis-server"), rendered("compose/redis.conf", tmp_path, changes)]
-    with running(command, port, tmp_path), redis.Redis(port=port) as client:
+    with running(command, port, tmp_path), redis.Redis(port=port, username="tester", password="") as client:
         have: Any = client.config_get("*")
         wanted = {"bind": "* -::*", "protected-mode": "no", "appendonly": "yes", "dir": str(tmp_path)}
         assert {key: have[key] for key in wanted} == wanted
@@ -175,12 +192,24 @@ def test_the_store_of_the_compose_file_listens_beyond_its_own_loopback(tmp_path:
 
 def test_the_broker_of_the_compose_file_starts_and_passes_its_health_check(tmp_path: Path) -> None:
     port = free_port()
-    changes = {"listener 1883": f"listener {port} 127.0.0.1", "/mosquitto/data/": f"{tmp_path}/\nuser root"}
+    secrets = credentials(tmp_path, "--name", "mosquitto")
+    changes = {
+        "listener 8883": f"listener {port} 127.0.0.1",
+        "/mosquitto/secrets/server.pem": f"{secrets}/server.pem",
+        "/mosquitto/secrets/server.key": f"{secrets}/server.key",
+        "/mosquitto/secrets/passwords": f"{secrets}/passwords",
+        "/mosquitto/config/topics.acl": str(DEPLOY / "topics.acl"),
+        "/mosquitto/data/": f"{tmp_path}/\nuser root",
+    }
     command = [binary("mosquitto"), "-c", rendered("compose/mosquitto.conf", tmp_path, changes)]
     check = [word.replace("$$", "$") for word in SERVICES["mosquitto"]["healthcheck"]["test"][1:]]
     check[0] = binary(check[0])
+    check = [
+        {"8883": str(port), "/mosquitto/secrets/ca.pem": f"{secrets}/ca.pem"}.get(it, it) for it in check
+    ]
+    environment = os.environ | {"XDG_CONFIG_HOME": str(secrets / "health")}
     with running(command, port, tmp_path):
-        said = subprocess.run([*check, "-p", str(port)], capture_output=True, text=True, check=False)
+        said = subprocess.run(check, capture_output=True, text=True, check=False, env=environment)
         assert (said.returncode, said.stdout.split()[0]) == (0, "mosquitto")
 
 
@@ -238,11 +267,11 @@ def test_a_pod_may_nothing(pod: dict[str, Any]) -> None:
 
 
 def test_the_config_map_holds_settings_that_the_daemon_takes() -> None:
-    settings = load(DEPLOY / "quotad.toml", BY_KIND["ConfigMap"]["data"])
+    settings = load(DEPLOY / "quotad.toml", BY_KIND["ConfigMap"]["data"] | TOKEN)
     assert settings.http.host == "0.0.0.0"  # noqa: S104 - a pod's own address
     (container,) = DAEMON["spec"]["containers"]
     assert settings.http.port == container["ports"][0]["containerPort"]
-    secrets = {each["name"]: "secret" for each in container["env"]}
+    secrets = {each["name"]: "of-sixteen-chars" for each in container["env"]}
     assert load(None, BY_KIND["ConfigMap"]["data"] | secrets).mqtt.password is not None
 
 

@@ -22,7 +22,6 @@ from tests.daemons import QUOTAD
 from tests.deployed import (
     DEPLOY,
     alertmanager_command,
-    broker_command,
     fetch,
     prometheus_command,
     rendered,
@@ -31,6 +30,7 @@ from tests.deployed import (
     store_command,
     until_page,
 )
+from tests.guarded import broker_files, credentials, store_files
 from tests.servers import binary, free_port, missing
 
 # The settings. --------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def test_the_settings_show_every_key() -> None:
     lines = (DEPLOY / "quotad.toml").read_text("utf-8").splitlines()
     shown = {line.removeprefix("# ").split(" =")[0] for line in lines if " = " in line}
     sections = (Redis, Mqtt, Http, Market, Days)
-    keys = {key for section in sections for key in section.model_fields} - {"password"}
+    keys = {key for section in sections for key in section.model_fields} - {"password", "token"}
     assert keys - {"limits_yuan", "calendar"} <= shown
     tables = {line.split("]")[0].strip("[") for line in lines if line.startswith("[")}
     assert tables == {*Settings.model_fields, "market.limits_yuan", "market.calendar"}
@@ -52,8 +52,8 @@ def test_the_settings_show_every_key() -> None:
 
 def test_the_settings_that_are_not_needed_everywhere_can_be_taken_in(tmp_path: Path) -> None:
     text = (DEPLOY / "quotad.toml").read_text("utf-8")
-    for name in ("redis.password", "mqtt.password", "ca.pem", "quotad.pem", "quotad.key"):
-        (tmp_path / name).write_text("x")
+    for name in ("redis.password", "mqtt.password", "http.token", "ca.pem", "quotad.pem", "quotad.key"):
+        (tmp_path / name).write_text("x" * 16)
     lines = [line.removeprefix("# ") if " = " in line else line for line in text.splitlines()]
     full = "\n".join(lines).replace("/etc/quotad", str(tmp_path))
     full = full.replace("redis://", "rediss://").replace("mqtt://", "mqtts://")
@@ -104,21 +104,27 @@ def test_the_store_keeps_what_it_was_told_over_a_restart(name: str, tmp_path: Pa
 
 async def test_the_files_of_a_machine_work_together(tmp_path: Path) -> None:
     """Every file that lies in deploy/ for a machine, run by its program, each where the next expects it."""
-    places = ("6379", "1883", "9464", "9090", "9093")
+    places = ("6379", "8883", "9464", "9090", "9093")
     ports = {place: free_port() for place in places}
     rooms = {place: tmp_path / place for place in places}
     for room in rooms.values():
         room.mkdir()
     quotad, prometheus = (f"http://127.0.0.1:{ports[place]}" for place in ("9464", "9090"))
     moved = {f"127.0.0.1:{place}": f"127.0.0.1:{ports[place]}" for place in places}
-    settings = rendered(
-        "quotad.toml", rooms["9464"], {word: moved[word] for word in moved if word[-4:] in "6379 1883 9464"}
-    )
+    secrets = credentials(tmp_path)
+    told = {
+        'url = "redis://127.0.0.1:6379/0"': f'url = "redis://127.0.0.1:{ports["6379"]}/0"',
+        'url = "mqtt://127.0.0.1:1883"': f'url = "mqtts://localhost:{ports["8883"]}"\n'
+        f'username = "quotad"\npassword_file = "{secrets}/mqtt.quotad"\nca_file = "{secrets}/ca.pem"',
+        "deadline_ms = 2000": f'username = "quotad"\npassword_file = "{secrets}/redis.quotad"',
+        "127.0.0.1:9464": moved["127.0.0.1:9464"],
+    }
+    settings = rendered("quotad.toml", rooms["9464"], told)
     targets = {word: moved[word] for word in ("127.0.0.1:9464", "127.0.0.1:9093")}
     quick = {"scrape_interval: 5s": "scrape_interval: 100ms"}
     commands = {
-        "6379": store_command(rooms["6379"], ports["6379"]),
-        "1883": broker_command(rooms["1883"], ports["1883"]),
+        "6379": store_files(rooms["6379"], ports["6379"], secrets),
+        "8883": broker_files(rooms["8883"], ports["8883"], secrets),
         "9093": alertmanager_command(rooms["9093"], ports["9093"]),
         "9464": [QUOTAD, "run", "--config", settings],
         "9090": prometheus_command(rooms["9090"], ports["9090"], targets | quick),

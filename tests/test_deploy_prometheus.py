@@ -42,13 +42,16 @@ def test_prometheus_accepts_its_file() -> None:
     assert "SUCCESS" in answer.stdout + answer.stderr
 
 
-async def test_prometheus_scrapes_a_daemon(tmp_path: Path) -> None:
+async def test_prometheus_scrapes_a_daemon_whose_token_it_knows(tmp_path: Path) -> None:
     metrics = Metrics(tuple(PoolName), "1")
     metrics.pool(PoolName.NB_SH, Snapshot(1, POOL))
     port = free_port()
-    site = app(metrics.registry, pools=list, ready=list)
+    site = app(metrics.registry, pools=list, ready=list, token="of-sixteen-chars")  # noqa: S106 - a test's
+    (tmp_path / "http.token").write_text("of-sixteen-chars\n")
+    shown = f"  - job_name: quotad\n    authorization: {{credentials_file: {tmp_path}/http.token}}"
     async with serving(site, "127.0.0.1", 0) as address:
         changes = {"127.0.0.1:9464": address, "scrape_interval: 5s": "scrape_interval: 100ms"}
+        changes["  - job_name: quotad"] = shown
         with running(prometheus_command(tmp_path, port, changes), port, tmp_path):
             url = f"http://127.0.0.1:{port}"
             await until_page(f"{url}/-/ready", bool)
@@ -71,6 +74,10 @@ def found(tmp_path: Path, *pods: dict[str, str]) -> list[dict[str, str]]:
         for pod in pods
     ]
     plain = {key: value for key, value in job.items() if key != "kubernetes_sd_configs"}
+    (tmp_path / "http.token").write_text("of-sixteen-chars")
+    plain["authorization"] = {
+        "credentials_file": str(tmp_path / Path(job["authorization"]["credentials_file"]).name)
+    }
     file = tmp_path / "prometheus.yml"
     file.write_text(json.dumps({"scrape_configs": [plain | {"static_configs": listed}]}))
     assert "SUCCESS" in promtool("check", "config", str(file)).stdout

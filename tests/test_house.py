@@ -32,7 +32,7 @@ FLOORS = (
     {"running", "console"},
     {"operator"},
     {"audit"},
-    {"screen", "live", "broadcast"},
+    {"screen", "live", "broadcast", "door", "lock"},
     {"http"},
     {"assembly"},
     {"cli"},

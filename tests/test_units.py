@@ -104,13 +104,18 @@ def test_passwords_come_from_files_that_the_service_alone_sees(tmp_path: Path) -
     )
     for name in credentials:
         (tmp_path / name).write_text("secret\n")
-    assert {Path(path).name for path in assigned.values()} == set(credentials)
+    files = {name: path for name, path in assigned.items() if name.endswith("PASSWORD_FILE")}
+    assert {Path(path).name for path in files.values()} == set(credentials)
+    (tmp_path / "ca.pem").write_text("")
+    assigned["QUOTA_MQTT__CA_FILE"] = str(tmp_path / "ca.pem")
     settings = load(
         DEPLOY / "quotad.toml", {name: path.replace("%d", str(tmp_path)) for name, path in assigned.items()}
     )
     for server in (settings.redis, settings.mqtt):
         assert server.password is not None
         assert server.password.get_secret_value() == "secret"
+        assert server.username == "quotad"
+    assert settings.mqtt.tls
 
 
 def test_the_timer_fires_after_the_close_by_the_clock_of_the_market() -> None:

@@ -24,6 +24,7 @@ SOURCES: dict[str, tuple[str, dict[str, str]]] = {
             "Nobody but this machine.": "Nobody but the containers, and this machine by the published port.",
             "bind 127.0.0.1 -::1": "bind * -::*",
             "protected-mode yes": "protected-mode no",
+            "/etc/redis/users.acl": "/etc/valkey/users.acl",
             "dir /var/lib/redis": "dir /data",
         },
     ),
@@ -31,13 +32,22 @@ SOURCES: dict[str, tuple[str, dict[str, str]]] = {
         "deploy/mosquitto.conf",
         {
             "Nobody but this machine.": "Nobody but the containers, and this machine by the published port.",
-            "listener 1883 127.0.0.1": "listener 1883",
+            "listener 8883 127.0.0.1": "listener 8883",
+            "/etc/mosquitto/certs/server.pem": "/mosquitto/secrets/server.pem",
+            "/etc/mosquitto/certs/server.key": "/mosquitto/secrets/server.key",
+            "/etc/mosquitto/passwords": "/mosquitto/secrets/passwords",
+            "/etc/mosquitto/topics.acl": "/mosquitto/config/topics.acl",
             "/var/lib/mosquitto/": "/mosquitto/data/",
         },
     ),
     "prometheus.yml": (
         "deploy/prometheus/prometheus.yml",
-        {"127.0.0.1:9464": "quotad:9464", "127.0.0.1:9093": "alertmanager:9093"},
+        {
+            "127.0.0.1:9464": "quotad:9464",
+            "127.0.0.1:9093": "alertmanager:9093",
+            "  - job_name: quotad\n": "  - job_name: quotad\n    authorization:\n"
+            "      credentials_file: /run/secrets/http.token\n",
+        },
     ),
 }
 """From what each file is made, and which words of it stand for what among containers."""
