@@ -10,7 +10,7 @@ from quota.clock import MarketClock
 from quota.decision import PoolName, Status, Verdict
 from quota.errors import LedgerCorrupt
 from quota.events import Bust, Fill, NewOrder
-from quota.journal import Entry, read_line
+from quota.journal import End, Entry, read_line
 from quota.money import fen_to_yuan, price_text
 from quota.pool import Change
 from quota.standing import Tone
@@ -67,6 +67,8 @@ def _event(text: str) -> tuple[str, str]:
         event = read_line(text)
     except LedgerCorrupt:
         return text, ""
+    if isinstance(event, End):
+        return event.how, event.order_id
     word = str(type(event).__struct_config__.tag)
     order = f"{event.order_id} {event.source}" if event.source else event.order_id
     if not isinstance(event, NewOrder | Fill | Bust):
