@@ -9,12 +9,12 @@ DEBIAN := redis-server mosquitto mosquitto-clients prometheus prometheus-alertma
 PROGRAMS := redis-server redis-cli mosquitto mosquitto_sub promtool amtool luacheck curl systemd-analyze chromium
 SOURCES := quota feeds tests bench grafana deploy
 
-.PHONY: run test lint bench servers clean
+.PHONY: run test lint bench servers node clean
 
 run: $(VENV)/run
 	$(BIN)/quotad run --embedded --simulate
 
-test: $(VENV)/test servers lint
+test: $(VENV)/test servers node lint
 	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(VENV)/test servers
@@ -36,6 +36,16 @@ servers:
 	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null; \
 	fi
 
+# The example gateway in JavaScript, with its client from the npm registry.
+node:
+	@if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; \
+	fi
+	@if command -v npm >/dev/null && [ ! deploy/examples/node/node_modules -nt deploy/examples/node/package.json ]; then \
+	  cd deploy/examples/node && npm install --no-package-lock --no-audit --no-fund --silent && touch node_modules; \
+	fi
+
 $(VENV)/run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[embedded]'
@@ -47,5 +57,5 @@ $(VENV)/test: pyproject.toml constraints.txt
 	@touch $@ $(VENV)/run
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis bench/results.json
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis bench/results.json deploy/examples/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from datetime import datetime
 from importlib.metadata import version
 
 from rich.console import Console
+from starlette.applications import Starlette
 
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
@@ -55,7 +56,8 @@ async def run_daemon(settings: Settings, options: Options) -> int:
         stack.push_async_callback(nodes.aclose)
         library = Library(nodes, settings.redis.durability, settings.redis.deadline_ms * 3 // 4)
         running = await _parts(stack, settings, options, library)
-        address = await _serve(stack, settings, running, options)
+        pages = _pages(running)
+        address = await _serve(stack, settings, pages, options)
         showing = asyncio.create_task(
             screen.chosen(Console(), embedded=options.embedded)(running, _notes(settings, address))
         )
@@ -67,6 +69,7 @@ async def run_daemon(settings: Settings, options: Options) -> int:
         market = Simulator(settings.mqtt.url, settings.mqtt.root, clock, options.seed)
         summary = await screen.until_over(running, market.run())
         showing.cancel()
+        pages.state.broadcast.end()
         if summary is None:
             return 0
         found = [await verify(RedisRecord(library), pool) for pool in settings.market.pools]
@@ -126,16 +129,19 @@ def _mqtt(settings: Settings) -> MqttSettings:
     )
 
 
-async def _serve(stack: AsyncExitStack, settings: Settings, running: Running, options: Options) -> str:
-    """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
+def _pages(running: Running) -> Starlette:
     watch = running.watch
-    pages = http.app(
+    return http.app(
         running.metrics.registry,
         pools=watch.reports,
         ready=watch.unready,
         warnings=running.warnings,
         view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
     )
+
+
+async def _serve(stack: AsyncExitStack, settings: Settings, pages: Starlette, options: Options) -> str:
+    """Serve the pages; with ``--embedded`` on another port where the usual one is taken."""
     try:
         return await stack.enter_async_context(http.serving(pages, settings.http.host, settings.http.port))
     except ConfigError:

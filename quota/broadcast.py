@@ -23,6 +23,9 @@ PATIENCE_S = 15.0
 """How long a listener may take nothing before it is let go."""
 
 _AGAIN_MS = 1_000
+_ENDED = b"event: ended\ndata: null\n\n"
+"""The last word of a daemon that ends in order: a connection that only breaks says nothing."""
+
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -78,6 +81,7 @@ class Broadcast:
                 yield b"".join(due)
             else:
                 await fresh.wait()
+        yield _ENDED
 
     def join(self) -> None:
         """Count a listener; the first one starts the looking."""

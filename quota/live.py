@@ -7,7 +7,7 @@ follower have read.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -20,27 +20,26 @@ from quota.forecast import UNKNOWN
 from quota.journal import Entry
 from quota.pool import Change, Pool
 from quota.rulebook import daily_quota_fen, phases
+from quota.sentences import Sentence, headline, listed, span
 from quota.shown import (
     Clock,
     DayChart,
     PoolView,
-    Sentence,
     State,
     Tape,
     figures,
-    headline,
-    listed,
     moment_ms,
     pool_view,
 )
-from quota.standing import Standing, Tone, span
+from quota.standing import Known, Standing, Tone
 from quota.tape import change_lines, entry_line, market_ms
 
 STALE_S = 3.0
 """From which age on figures are called old, in real seconds: they are read five times in one."""
 
 SILENT_S = 300.0
-"""After how many seconds of the market without an event an open pool counts as silent."""
+"""After how many seconds of the market without an event an open pool counts as silent; what was before
+we began to look does not count."""
 
 _ENTRIES, _CHANGES = 8, 40
 _SOON_DAYS = 30
@@ -84,13 +83,17 @@ class Broker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A daemon as the page sees it. Every method is cheap and touches no server."""
+    """A daemon as the page sees it. Every method is cheap and touches no server.
+
+    ``began_ms`` is since when it looks, by our own machine's clock.
+    """
 
     days: Days
     watch: Watched
     follower: Followed
     feed: Broker
     version: str
+    began_ms: int = field(default_factory=lambda: MarketClock.local_ms())  # noqa: PLW0108 - a test sets it
 
     @property
     def _clock(self) -> MarketClock:
@@ -101,20 +104,33 @@ class Live:
         return self._clock.local_ms() + round(self.watch.skew_s * 1000)
 
     def clock(self) -> Clock:
-        """Say what time it is, and of when the oldest of the figures is."""
-        now_ms, read_ms = self._now_ms(), self._read_ms()
+        """Say what time it is, and of when the oldest of the figures is.
+
+        While they are fresh the time is theirs: a blink apart would be minutes where a clock runs fast.
+        """
+        now_ms, read_ms, known = self._now_ms(), self._read_ms(), self._known
         if read_ms is None:
-            return Clock(market_ms(self._clock, now_ms), None, None)
+            return Clock(market_ms(self._clock, now_ms), None, None, known, self.feed.connected)
         age_s = round(max(0, now_ms - read_ms) / 1000, 1)
-        return Clock(market_ms(self._clock, now_ms), market_ms(self._clock, read_ms), age_s)
+        shown_ms = market_ms(self._clock, read_ms if known is Known.NOW else now_ms)
+        return Clock(shown_ms, market_ms(self._clock, read_ms), age_s, known, self.feed.connected)
 
     def _read_ms(self) -> int | None:
         return min((snapshot.server_ms for snapshot in self.days.snapshots.values()), default=None)
 
+    @property
+    def _known(self) -> Known:
+        """How well the pools are known that were ever read."""
+        read_ms = self._read_ms()
+        if read_ms is None:
+            return Known.NEVER
+        fresh = self.watch.store_up and self._now_ms() - read_ms <= STALE_S * 1000
+        return Known.NOW if fresh else Known.ONCE
+
     def state(self) -> State:
         """Build the whole page but for its chart and its tape."""
         standings = {name: self._standing(name) for name in self.days.pools}
-        sentences = headline(standings) if self.days.snapshots else ()
+        sentences = headline(standings)
         notices = tuple(self._notices(standings))
         return State(
             version=self.version,
@@ -163,6 +179,8 @@ class Live:
             half_day=pool is not None
             and self.days.almanac.calendar.half_day(date.fromisoformat(pool.trading_day)),
             forecast=course.forecast() if course and pool else UNKNOWN,
+            known=self._known if snapshot else Known.NEVER,
+            fed=self.feed.connected,
         )
 
     def _phases(self, pool: Pool | None) -> tuple[tuple[datetime, Phase], ...]:
@@ -187,13 +205,15 @@ class Live:
         return self._clock.at_ms(told[-1][0])
 
     def _opens(self, name: PoolName, pool: Pool | None, now: datetime) -> datetime | None:
-        """When the trading day after the open one begins; where none is open, the next."""
+        """When the trading day after the open one begins; where none is open, the next that is not over."""
         calendar = self.days.almanac.calendar
         after = date.fromisoformat(pool.trading_day) + timedelta(days=1) if pool else now.date()
         first = max(after, now.date())
         for day in (first + timedelta(days=ahead) for ahead in range(_SOON_DAYS)):
             if calendar.trades(name, day):
-                return phases(name, day, half_day=calendar.half_day(day))[0][0]
+                listed = phases(name, day, half_day=calendar.half_day(day))
+                if listed[-1][0] > now:
+                    return listed[0][0]
         return None
 
     def _view(self, name: PoolName, at: Standing) -> PoolView:
@@ -205,12 +225,12 @@ class Live:
     def _notices(self, standings: dict[PoolName, Standing]) -> Iterator[Sentence]:
         """Say what keeps the page from being trusted, or will."""
         if not self.days.snapshots:
-            yield Sentence(
-                Tone.TROUBLE, f"Nothing has been read yet: the store is away ({self.watch.trouble})."
-            )
+            starting = self.watch.trouble == "starting"
+            why = "quotad is starting" if starting else f"the store is away ({self.watch.trouble})"
+            yield Sentence(Tone.TROUBLE, f"Nothing has been read yet: {why}.")
         elif not self.watch.store_up:
             yield Sentence(Tone.TROUBLE, f"The store is away ({self.watch.trouble}): the figures are old.")
-        elif self._now_ms() - (self._read_ms() or 0) > STALE_S * 1000:
+        elif self._known is Known.ONCE:
             yield Sentence(Tone.TROUBLE, "The pools are not being read: the figures are old.")
         if not self.feed.connected:
             yield Sentence(Tone.TROUBLE, "The broker is away: no orders and no fills come in.")
@@ -228,11 +248,11 @@ class Live:
     def _silent_s(self, name: PoolName, at: Standing) -> float:
         """How long a pool that could trade has brought nothing, where that is too long; else 0."""
         begun = [moment for moment, _ in at.phases if moment <= at.now]
-        if at.phase not in _TAKING or not begun:
+        if at.phase not in _TAKING or not begun or not at.current:
             return 0.0
-        latest = self.follower.latest.get(name, ())
-        last = self._clock.at_ms(latest[0].time_ms) if latest else begun[0]
-        silent_s = (at.now - max(last, begun[-1])).total_seconds()
+        looked = self._clock.at_ms(self.began_ms + round(self.watch.skew_s * 1000))
+        last = [self._clock.at_ms(entry.time_ms) for entry in self.follower.latest.get(name, ())[:1]]
+        silent_s = (at.now - max(looked, begun[-1], *last)).total_seconds()
         return silent_s if silent_s >= SILENT_S else 0.0
 
     def _chart(self, name: PoolName, pool: Pool | None) -> DayChart:

@@ -6,8 +6,6 @@ since the epoch.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from math import isfinite
 
@@ -15,29 +13,25 @@ import msgspec
 
 from quota.decision import Phase, PoolName, Side, Status, Verdict, Violation
 from quota.pool import Pool
-from quota.standing import NAMES, Standing, Tone, day_and_hour, hour, meaning, outlook, span, told, until, why
+from quota.sentences import Sentence, meaning, outlook, pace, span, until, why
+from quota.standing import NAMES, Known, Standing, Tone
 from quota.tape import ChangeLine, EntryLine
 
 PUBLISHED_BELOW = 0.3
 """Below this share of the quota the exchanges publish a figure, above it only "available"."""
 
-_WHOLE = {1: "The pool", 2: "Both pools", 3: "All three pools", 4: "All four pools"}
-
 
 class Clock(msgspec.Struct, frozen=True):
-    """The moment of what is shown. ``read_s`` is how old the figures are, in seconds; null if none are."""
+    """The moment of what is shown. ``read_s`` is how old the figures are, in seconds; null if none are.
+
+    ``fed`` is whether the broker is reached, so that orders and trades come in.
+    """
 
     now_ms: int
     as_of_ms: int | None
     read_s: float | None
-
-
-class Sentence(msgspec.Struct, frozen=True):
-    """A sentence that begins with the name of ``pool``, or of none."""
-
-    tone: Tone
-    text: str
-    pool: PoolName | None = None
+    known: Known
+    fed: bool
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -68,7 +62,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """What is expected of a pool; null is not known."""
+    """What is expected of a pool; null is not known. ``pace_told`` is the pace in words."""
 
     net_use_1m: float | None
     net_use_10m: float | None
@@ -76,6 +70,7 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     eta: str
     usual_share: float | None
     pace: float | None
+    pace_told: str
 
 
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +79,7 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     pool: PoolName
     english: str
     chinese: str
+    known: Known
     tone: Tone
     word: str
     status: Status
@@ -138,20 +134,25 @@ def moment_ms(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _known(number: float) -> float | None:
+def _finite(number: float) -> float | None:
     return number if isfinite(number) else None
 
 
 def expected(at: Standing) -> Expected:
-    """Write what is expected; what is not known is null, and no end is no ``eta_ms``."""
+    """Write what is expected; what is not known is null, and no end is no ``eta_ms``.
+
+    Nothing is used in the break and after the close: the speed of before says nothing then.
+    """
     forecast, end = at.forecast, at.used_up_at
+    flows, paced = at.current and at.phase not in {Phase.BREAK, Phase.CLOSED}, pace(at)
     return Expected(
-        net_use_1m=_known(forecast.net_use_1m),
-        net_use_10m=_known(forecast.net_use_10m),
+        net_use_1m=_finite(forecast.net_use_1m) if flows else None,
+        net_use_10m=_finite(forecast.net_use_10m) if flows else None,
         eta_ms=moment_ms(end) if end else None,
         eta=f"in {span(forecast.eta_s)}" if end else "",
-        usual_share=_known(forecast.usual_share),
-        pace=_known(forecast.pace),
+        usual_share=_finite(forecast.usual_share),
+        pace=_finite(forecast.pace) if paced.endswith("%") else None,
+        pace_told=paced,
     )
 
 
@@ -177,11 +178,13 @@ def figures(pool: Pool, market_limit_fen: int | None) -> Figures:
 
 def pool_view(name: PoolName, at: Standing, figures: Figures | None, last_event_ms: int | None) -> PoolView:
     """Write a pool as the page shows it."""
-    following, (english, chinese) = at.next_phase, NAMES[name]
+    following = at.next_phase if at.known is Known.NOW else None
+    english, chinese = NAMES[name]
     return PoolView(
         pool=name,
         english=english,
         chinese=chinese,
+        known=at.known,
         tone=at.tone,
         word=at.word,
         status=at.status,
@@ -197,60 +200,3 @@ def pool_view(name: PoolName, at: Standing, figures: Figures | None, last_event_
         figures=figures,
         expected=expected(at),
     )
-
-
-def headline(standings: Mapping[PoolName, Standing]) -> tuple[Sentence, ...]:
-    """Say it all in a few sentences: the pools in trouble, those to watch, then the others."""
-    loud = [
-        Sentence(tone, told(at), name)
-        for tone in (Tone.TROUBLE, Tone.WATCH)
-        for name, at in standings.items()
-        if at.tone is tone
-    ]
-    rest = {name: at for name, at in standings.items() if at.tone in {Tone.OK, Tone.QUIET}}
-    return (*loud, *([_others(rest, alone=not loud)] if rest else []))
-
-
-def _others(rest: Mapping[PoolName, Standing], *, alone: bool) -> Sentence:
-    """Say how the pools are that need no sentence of their own."""
-    words: dict[str, list[PoolName]] = defaultdict(list)
-    for name, at in rest.items():
-        words[_state(at)].append(name)
-    tone = Tone.OK if any(at.tone is Tone.OK for at in rest.values()) else Tone.QUIET
-    if alone and all(at.pool is None for at in rest.values()):
-        return Sentence(tone, f"No trading day is open.{_next(rest)}")
-    if len(words) > 1:
-        text = "; ".join(f"{listed(names)} {_be(names)} {word}" for word, names in words.items())
-        return Sentence(tone, f"{text}.")
-    word, names = next(iter(words.items()))
-    whole = _WHOLE[len(names)] if alone else "The others" if len(names) > 1 else "The other"
-    lasting = " and expected to last until the close" if tone is Tone.OK and _last(rest) else ""
-    return Sentence(tone, f"{whole} {_be(names)} {word}{lasting}.")
-
-
-def _state(at: Standing) -> str:
-    if at.status is Status.EXHAUSTED:
-        used = f" at {hour(at.since)}" if at.since else ""
-        return f"closed, its quota used up{used}"
-    if at.word == "Break" and at.next_phase:
-        return f"in the break until {hour(at.next_phase[0])}"
-    return "without an open day" if at.pool is None else at.word.lower()
-
-
-def _next(rest: Mapping[PoolName, Standing]) -> str:
-    opens = min((at.opens for at in rest.values() if at.opens), default=None)
-    return f" The next begins {day_and_hour(opens)}." if opens else ""
-
-
-def _last(rest: Mapping[PoolName, Standing]) -> bool:
-    return all(outlook(at).startswith("Lasts") for at in rest.values())
-
-
-def _be(names: list[PoolName]) -> str:
-    return "are" if len(names) > 1 else "is"
-
-
-def listed(pools: Iterable[PoolName]) -> str:
-    """Write names as a list in a sentence."""
-    names = list(pools)
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

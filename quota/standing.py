@@ -1,6 +1,6 @@
-"""How a pool stands, in sentences: what it takes now, why, until when, and what is to be expected.
+"""How a pool stands at a moment of the market's clock, and how much that matters.
 
-Pure. A sentence here says the same as the words of the status, for a reader who does not know them.
+Pure. Nothing is taken for now that is known of earlier only, and nothing is expected without evidence.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ WATCH_S = 1_800.0
 WATCH_RATIO = 0.9
 """From which used share on a pool is one to watch, whatever is expected."""
 
+EARLY_SHARE, EARLY_RATIO = 0.15, 0.7
+"""Before this share of the usual day has gone by no end is told: the opening takes much and gives much
+back. A pool that has used so much of its limit by then is one to watch all the same."""
+
 NAMES = {
     PoolName.NB_SH: ("Northbound Shanghai", "沪股通"),
     PoolName.NB_SZ: ("Northbound Shenzhen", "深股通"),
@@ -39,12 +43,20 @@ class Tone(StrEnum):
     TROUBLE = "trouble"
 
 
+class Known(StrEnum):
+    """How well a pool is known: as it is now, as it once was, or not at all."""
+
+    NOW = "now"
+    ONCE = "once"
+    NEVER = "never"
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A pool at a moment of the market's clock.
 
     ``phases`` are those of its day; ``since`` is when its status began, ``opens`` when its next
-    trading day does: None where that is not known.
+    trading day does: None where that is not known. ``fed`` is whether orders and trades come in.
     """
 
     pool: Pool | None
@@ -54,6 +66,8 @@ class Standing:
     opens: datetime | None = None
     half_day: bool = False
     forecast: Forecast = UNKNOWN
+    known: Known = Known.NOW
+    fed: bool = True
 
     @property
     def phase(self) -> Phase:
@@ -87,15 +101,35 @@ class Standing:
         return next((at for at, phase in self.phases if phase is Phase.CONTINUOUS), None)
 
     @property
-    def used_up_at(self) -> datetime | None:
-        """When the quota is expected to be used up, if it will before the close."""
-        eta_s = self.forecast.eta_s
-        return None if isnan(eta_s) or eta_s in {0.0, inf} else self.now + timedelta(seconds=eta_s)
-
-    @property
     def stopped(self) -> bool:
         """Whether something other than the clock has stopped the buys."""
         return self.status in {Status.HALTED, Status.EXHAUSTED, Status.SUSPENDED}
+
+    @property
+    def current(self) -> bool:
+        """Whether it is known as it is now, with all that was ordered and traded."""
+        return self.known is Known.NOW and self.fed
+
+    @property
+    def begun(self) -> bool:
+        """Whether orders or trades have come today: without any there is nothing to go by."""
+        pool = self.pool
+        return pool is not None and bool(
+            any(pool.decided.values()) or pool.filled_buy_fen or pool.filled_sell_fen
+        )
+
+    @property
+    def early(self) -> bool:
+        """Whether too little has been seen of the day to say how it goes on."""
+        return not self.begun or self.forecast.usual_share < EARLY_SHARE
+
+    @property
+    def used_up_at(self) -> datetime | None:
+        """When the quota is expected to be used up, where it may be: buys that are refused use nothing."""
+        eta_s = self.forecast.eta_s
+        if self.pool is None or not self.current or self.stopped or self.early:
+            return None
+        return None if isnan(eta_s) or eta_s in {0.0, inf} else self.now + timedelta(seconds=eta_s)
 
     @property
     def tone(self) -> Tone:
@@ -103,145 +137,20 @@ class Standing:
         ended = self.status is Status.EXHAUSTED and self.over
         if self.stopped and not ended:
             return Tone.TROUBLE
-        if self.pool is None or self.phase in {Phase.CLOSED, Phase.BREAK}:
+        if self.pool is None or not self.current or self.phase in {Phase.CLOSED, Phase.BREAK}:
             return Tone.QUIET
         soon = self.used_up_at is not None and self.forecast.eta_s <= WATCH_S
-        return Tone.WATCH if soon or self.pool.used_ratio >= WATCH_RATIO else Tone.OK
+        much = self.pool.used_ratio >= (EARLY_RATIO if self.early else WATCH_RATIO)
+        return Tone.WATCH if soon or much else Tone.OK
 
     @property
     def word(self) -> str:
-        """One word or two for the status and what the phase makes of it."""
+        """A word or a few for the status and what the phase makes of it."""
+        if self.known is Known.NEVER:
+            return "Not known"
+        once = self.known is Known.ONCE
         if self.pool is None:
-            return "No day open"
+            return "No day was open" if once else "No day open"
         if self.status is Status.OPEN and self.phase is Phase.BREAK:
-            return "Break"
-        return self.status.capitalize()
-
-
-def hour(moment: datetime) -> str:
-    """Write a time of today."""
-    return f"{moment:%H:%M}"
-
-
-def day_and_hour(moment: datetime) -> str:
-    """Write a moment of another day."""
-    return f"{moment:%a} {moment.day} {moment:%b}, {moment:%H:%M}"
-
-
-def span(seconds: float) -> str:
-    """Write how long something takes, in minutes or hours."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return "less than a minute"
-    if minutes < 60:  # noqa: PLR2004 - minutes of an hour
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def meaning(at: Standing) -> str:
-    """Say what the pool takes now."""
-    match at.status:
-        case Status.HALTED:
-            return "Buys are refused; sells are taken."
-        case Status.EXHAUSTED if not at.over:
-            return "No more buys today; sells are taken."
-        case Status.EXHAUSTED | Status.CLOSED:
-            return _shut(at)
-        case Status.SUSPENDED:
-            return "Buys are refused for now; sells are taken."
-        case Status.OPEN if at.phase is Phase.BREAK:
-            return "Buys are refused during the break; sells are taken."
-        case _:
-            return f"Buys and sells are taken{_until_stop(at)}."
-
-
-def _shut(at: Standing) -> str:
-    if at.pool is None:
-        return "No trading day is open: buys are refused."
-    return "The trading day is over: buys are refused." if at.over else "The trading day has not begun."
-
-
-def _until_stop(at: Standing) -> str:
-    if at.stops is None:
-        return ""
-    moment, phase = at.stops
-    return f" until the {'break' if phase is Phase.BREAK else 'close'} at {hour(moment)}"
-
-
-def why(at: Standing) -> str:
-    """Say why buys are refused; empty where they are not, or where the clock says it all."""
-    pool = at.pool
-    if pool is None or not at.stopped:
-        return ""
-    since = f" at {hour(at.since)}" if at.since else ""
-    if at.status is Status.HALTED:
-        return f"An operator halted it{since}: {pool.halted}"
-    if at.status is Status.SUSPENDED:
-        return f"The quota was used up{since}, within the opening phase."
-    if pool.balance_fen > 0:
-        back = f"{100 * pool.balance_fen / pool.limit_fen:.0f} %"
-        return f"Used up{since}. The balance is back at {back}, which does not reopen it."
-    return f"The quota was used up{since}."
-
-
-def until(at: Standing) -> str:
-    """Say when buys are taken again; empty where they are."""
-    if at.status is Status.HALTED:
-        return "An operator resumes it. A halt outlasts the day."
-    if at.status is Status.SUSPENDED:
-        return _until_resumed(at)
-    if at.status is Status.OPEN:
-        following = at.next_phase if at.phase is Phase.BREAK else None
-        return hour(following[0]) if following else ""
-    if at.status is Status.CLOSED and at.pool is not None and not at.over and at.next_phase:
-        return f"{hour(at.next_phase[0])}, when the {at.next_phase[1]} phase begins"
-    quota = " with the full quota" if at.status is Status.EXHAUSTED else ""
-    return f"{day_and_hour(at.opens)}{quota}" if at.opens else "The next trading day, which is not known"
-
-
-def _until_resumed(at: Standing) -> str:
-    starts = hour(at.starts) if at.starts else "continuous trading"
-    if at.pool is not None and at.pool.resumes_in_opening:
-        return f"The balance is above zero. If it is not by {starts}: no more buys today."
-    return f"{starts}, if the balance is above zero then. If not: no more buys today."
-
-
-def outlook(at: Standing) -> str:
-    """Say whether the quota will last; empty where nobody knows."""
-    if at.pool is None:
-        return ""
-    if at.pool.exhausted:
-        return f"Used up since {hour(at.since)}" if at.since and not at.pool.halted else "Used up"
-    if at.over:
-        return "Lasted until the close"
-    if at.used_up_at is not None:
-        return f"Used up about {hour(at.used_up_at)}"
-    if at.forecast.eta_s == inf:
-        return "Lasts until the close"
-    return "Used up" if at.forecast.eta_s == 0 else ""
-
-
-def told(at: Standing) -> str:
-    """Finish the sentence that begins with the pool's name, for a pool in trouble or to watch."""
-    if at.tone is Tone.WATCH and at.pool is not None:
-        if at.used_up_at is not None:
-            return f"is expected to be used up at about {hour(at.used_up_at)}, in {span(at.forecast.eta_s)}."
-        return f"has used {100 * at.pool.used_ratio:.0f} % of its limit."
-    since = f" since {hour(at.since)}" if at.since else ""
-    says = meaning(at)
-    return f"is {at.status}{since}: {says[0].lower()}{says[1:]} {_ends(at)}"
-
-
-def _ends(at: Standing) -> str:
-    """Say in a headline when buys are taken again."""
-    match at.status:
-        case Status.HALTED:
-            return "It ends when an operator resumes the pool."
-        case Status.SUSPENDED if at.pool is not None and at.pool.resumes_in_opening:
-            return "It ends when the balance is above zero."
-        case Status.SUSPENDED if at.starts is not None:
-            return f"It ends at {hour(at.starts)} if the balance is above zero then."
-        case Status.EXHAUSTED if at.opens is not None:
-            return f"It ends {day_and_hour(at.opens)}."
-        case _:
-            return ""
+            return "Was in the break" if once else "Break"
+        return f"Was {self.status}" if once else self.status.capitalize()

@@ -9,8 +9,12 @@ EVERYWHERE = 'job="quotad"'
 APPLIED = f'quota_events_total{{{NB},event="new",outcome="applied"}}'
 DEAD = f'quota_events_total{{{NB},event="new",outcome="dead"}}'
 LAG = "quota_event_lag_seconds_bucket"
+BUILD = "quota_build_info"
 DAY = "quota_trading_day_timestamp_seconds"
 RETURNS = "time stopped time"
+LOST_STORE = {"quota_redis_connected": "1 0 1"}
+LOST_BROKER = {"quota_feed_connected": "1 0 1"}
+BOTH = ("a:9464", "b:9464")
 
 
 def lagging(*slow: str) -> Changes:
@@ -61,6 +65,10 @@ ENGINEERS = (
         ["QuotaPoolStale NB-SH"],
         {
             "the other daemon reads it": (seen_by_one({READ: RETURNS}), ()),
+            "one has lost the store, and the other reads it": (
+                seen_by_one({READ: RETURNS} | LOST_STORE),
+                ["QuotaStoreDisconnected a:9464"],
+            ),
             "no daemon": ({READ: "time gone time"}, ()),
         },
     ),
@@ -84,6 +92,14 @@ ENGINEERS = (
             "in the break": ({APPLIED: RETURNS} | phase("break"), ()),
             "after the close": ({APPLIED: RETURNS} | phase("closed"), ()),
             "the other daemon has some": (seen_by_one({APPLIED: RETURNS}), ()),
+            "all have lost the broker": (
+                {APPLIED: RETURNS} | LOST_BROKER,
+                [f"QuotaFeedDisconnected {each}" for each in BOTH],
+            ),
+            "another, while one has lost the broker": (
+                {f"{APPLIED.replace('NB-SH', 'SB-SZ')}": RETURNS} | seen_by_one(LOST_BROKER),
+                ["QuotaFeedDisconnected a:9464", "QuotaNoEvents SB-SZ"],
+            ),
         },
     ),
     Row(
@@ -121,6 +137,10 @@ ENGINEERS = (
         {
             "none found": ({"quota_verify_differences": "NaN 0 NaN"}, ()),
             "not verified": ({"quota_verify_differences": "NaN"}, ()),
+            "it did, and the next day has opened": (
+                {"quota_verify_differences": "3 NaN NaN", DAY: "86400 172800 172800"},
+                (),
+            ),
         },
         at_once=True,
     ),
@@ -136,7 +156,9 @@ ENGINEERS = (
         ["QuotaNoDaemon", "QuotaDaemonDown a:9464", "QuotaDaemonDown b:9464"],
         {
             "one of two is down": (seen_by_one({"up": "1 0 1"}), ["QuotaDaemonDown a:9464"]),
-            "not even a target": ({"up": "1 gone 1"}, ["QuotaNoDaemon"]),
+            "not even a target": ({"up": "1 gone 1", BUILD: "1 gone 1"}, ["QuotaNoDaemon"]),
+            "another, where something else answers": ({BUILD: "1 gone 1"}, ["QuotaNoDaemon"]),
+            "another, of which Prometheus remembers the figures": ({"up": "1 gone 1"}, ["QuotaNoDaemon"]),
         },
     ),
     Row(
@@ -148,6 +170,15 @@ ENGINEERS = (
             "one has not read yet": (
                 seen_by_one({"quota_seq": "NaN", "quota_limit_yuan": "NaN", DAY: "NaN", "quota_status": "0"}),
                 (),
+            ),
+            "one has lost the store and says so": (
+                seen_by_one({"quota_seq": RETURNS, DAY: "86400 0 86400"} | LOST_STORE),
+                ["QuotaStoreDisconnected a:9464"],
+            ),
+            "one has lost the store over the end of the day": (
+                {"quota_seq": "time 0 0", DAY: "86400 172800 172800"}
+                | seen_by_one({"quota_seq": "time stopped 0", DAY: "86400 86400 172800"} | LOST_STORE),
+                ["QuotaStoreDisconnected a:9464"],
             ),
             "another, by its limit": (
                 seen_by_one({f"quota_limit_yuan{{{NB}}}": "1e9"}),

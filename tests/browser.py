@@ -10,10 +10,17 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no types
 from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 
+from tests.daemons import House, new
 from tests.servers import binary
+from tests.tap import Tap, until_now
 
 DESK, PHONE = 1280, 400
 PATIENCE_MS = 30_000
+
+SMALL = 'open_late = "open"\n[market.limits_yuan]\nNB-SH = "10000.00"\nNB-SZ = "10000.00"\n'
+"""Limits that one order uses up."""
+
+SPENT = new("all-of-it", "buy 12000.00 1")
 
 _ARGUMENTS = (
     "--no-sandbox",
@@ -95,3 +102,11 @@ def look(browser: Browser, port: int, *, width: int = DESK, dark: bool = False) 
         assert seen.outside == []
     finally:
         context.close()
+
+
+def spend(home: House, pool: str, order: dict[str, object] | None = None) -> None:
+    """Send an order and wait until it is counted."""
+    before = home.seq(pool)
+    with Tap(home.broker.port) as tap:
+        tap.say(f"connect/{pool}/orders/gw1", order or SPENT)
+        until_now(lambda: home.seq(pool) > before)

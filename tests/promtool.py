@@ -76,6 +76,7 @@ def quiet() -> Iterable[Series]:
 
 def _of_daemon() -> Iterable[tuple[str, dict[str, str], str]]:
     yield "up", {}, "1"
+    yield "quota_build_info", {"version": "1"}, "1"
     yield "quota_feed_connected", {}, "1"
     yield "quota_redis_connected", {}, "1"
     yield "quota_clock_skew_seconds", {}, "-0.002"

@@ -27,6 +27,9 @@ GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES.read_text("utf-8"))["groups"
 RULE_LIST: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in RULE_LIST if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULE_LIST if "record" in rule}
+STAYING = {"up", "quota_build_info"}
+"""What every daemon shows from its first moment on."""
+
 NAMES = {
     "NB-SH": "沪股通 Northbound Shanghai",
     "NB-SZ": "深股通 Northbound Shenzhen",
@@ -83,8 +86,27 @@ def test_nothing_fires_in_a_quiet_session(tmp_path: Path) -> None:
     hold([played(Case("quiet", {}, {}, {(0, AFTER_S): ()}))], tmp_path)
 
 
+def test_under_another_name_of_the_job_no_daemon_is_missed_until_none_is_there(tmp_path: Path) -> None:
+    """QuotaNoDaemon silences all others: it must not fire because a job is called differently."""
+    gone = {"up": "1 0 1", "quota_build_info": "1 gone 1"}
+    tests = [
+        played(Case("they answer", {}, {}, {(0, AFTER_S): ()})),
+        played(Case("they do not", gone, {BEFORE_S: (), DURING_S: ["QuotaNoDaemon"], AFTER_S: ()})),
+    ]
+    for test in tests:
+        for each in test["input_series"]:
+            each["series"] = each["series"].replace('job="quotad"', 'job="kubernetes-pods"')
+    hold(tests, tmp_path)
+
+
+def test_the_runbook_of_a_failed_verify_says_that_the_next_day_ends_it_too() -> None:
+    assert "It also goes when the next day opens" in " ".join(section("QuotaVerifyFailed").split())
+
+
 def test_a_daemon_that_starts_again_resolves_nothing(tmp_path: Path) -> None:
-    away = {str(series): f"{series.calm} gone {series.calm}" for series in quiet() if series.name != "up"}
+    away = {
+        str(series): f"{series.calm} gone {series.calm}" for series in quiet() if series.name not in STAYING
+    }
     exhausted = {
         'quota_status{pool="NB-SH",status="exhausted"}': "1 gone 1",
         'quota_status{pool="NB-SH",status="open"}': "0 gone 0",

@@ -152,6 +152,9 @@ def of_pool(pool: PoolName) -> Iterator[tuple[str, str, Figure]]:
 
 def of_day() -> Iterator[tuple[str, Figure]]:
     yield 'up{job="quotad", instance="a"}', lambda _: 1
+    yield 'quota_build_info{job="quotad", instance="a"}', lambda _: 1
+    yield 'quota_feed_connected{job="quotad", instance="a"}', lambda _: 1
+    yield 'quota_redis_connected{job="quotad", instance="a"}', lambda _: 1
     for pool in PoolName:
         own = f'job="quotad", instance="a", pool="{pool}"'
         yield f'quota_events_total{{{own}, event="new", outcome="applied"}}', flow(pool)
@@ -189,6 +192,7 @@ def test_nothing_fires_on_a_quiet_weekend(tmp_path: Path) -> None:
     of_pool = f'{labels}, direction="northbound", exchange="SH"'
     values = {
         'up{job="quotad", instance="a"}': "1",
+        'quota_build_info{job="quotad", instance="a"}': "1",
         'quota_feed_connected{job="quotad", instance="a"}': "1",
         'quota_redis_connected{job="quotad", instance="a"}': "1",
         'quota_clock_skew_seconds{job="quotad", instance="a"}': "0.001",

@@ -109,6 +109,7 @@ async def test_the_end_ends_all_streams_at_once(show: Show) -> None:
     events = show.broadcast.events()
     await until_told(events, b"data: 0")
     show.broadcast.end()
+    assert await anext(events) == b"event: ended\ndata: null\n\n"
     with pytest.raises(StopAsyncIteration):
         await anext(events)
     assert show.broadcast.answer().status_code == 503

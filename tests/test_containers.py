@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from quota.config import load
 from quota.http import app, serving
-from tests.deployed import DEPLOY, ROOT, fetch, rendered, running, store_command
+from tests.deployed import DEPLOY, ROOT, fetch, rendered, running
 from tests.servers import binary, free_port
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
@@ -150,10 +150,23 @@ def test_grafana_finds_the_dashboards_where_they_are_mounted() -> None:
     assert f"../grafana/dashboards:{path}:ro" in SERVICES["grafana"]["volumes"]
 
 
+def test_every_directory_that_a_server_names_is_a_volume_of_it() -> None:
+    """A path of a machine is not there in an image, and a store ends when it reads one."""
+    for name in ("valkey", "mosquitto"):
+        mounts = dict(volume.split(":")[:2] for volume in SERVICES[name]["volumes"])
+        (source,) = (source for source in mounts if source.startswith("."))
+        text = re.sub(r"^#.*", "", (DEPLOY / source).read_text("utf-8"), flags=re.MULTILINE)
+        assert {path.rstrip("/") for path in re.findall(r"/[\w/.]+", text)} == set(mounts.values()) - {
+            mounts[source]
+        }
+        assert mounts[source] == SERVICES[name]["command"][-1]
+
+
 def test_the_store_of_the_compose_file_listens_beyond_its_own_loopback(tmp_path: Path) -> None:
     port = free_port()
-    command = [*store_command(tmp_path, port), *SERVICES["valkey"]["command"][2:-1], str(tmp_path)]
-    assert SERVICES["valkey"]["command"][-2:] == ["--dir", "/data"]
+    assert SERVICES["valkey"]["command"] == ["valkey-server", "/etc/valkey/redis.conf"]
+    changes = {"port 6379": f"port {port}", "dir /data": f"dir {tmp_path}"}
+    command = [binary("redis-server"), rendered("compose/redis.conf", tmp_path, changes)]
     with running(command, port, tmp_path), redis.Redis(port=port) as client:
         have: Any = client.config_get("*")
         wanted = {"bind": "* -::*", "protected-mode": "no", "appendonly": "yes", "dir": str(tmp_path)}
@@ -236,10 +249,19 @@ def test_the_config_map_holds_settings_that_the_daemon_takes() -> None:
 async def test_the_probes_ask_for_pages_that_exist() -> None:
     (container,) = DAEMON["spec"]["containers"]
     paths = {container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
-    paths.add(DAEMON["metadata"]["annotations"]["prometheus.io/path"])
+    paths.add("/metrics")
     async with serving(app(CollectorRegistry(), pools=list, ready=list), "127.0.0.1", 0) as address:
         for path in paths:
             assert await asyncio.to_thread(fetch, f"http://{address}{path}") is not None
+
+
+def test_names_may_be_asked_of_anybody() -> None:
+    """A cache on the node answers at an address of the node: no selector would let it through."""
+    egress = BY_KIND["NetworkPolicy"]["spec"]["egress"]
+    ports = {
+        (port["port"], port["protocol"]) for rule in egress if "to" not in rule for port in rule["ports"]
+    }
+    assert ports >= {(53, "UDP"), (53, "TCP"), (6379, "TCP"), (1883, "TCP")}
 
 
 def test_verify_runs_on_the_clock_of_the_market() -> None:

@@ -26,7 +26,7 @@ BEFORE_THE_OPEN = f"{DAY}T09:29:30+08:00"
 """In the opening phase, and seconds before it ends: a pool that is suspended then is exhausted after it."""
 
 LIMITS = 'limits_yuan = {NB-SZ = "1000.00"}'
-STEP_S = 1
+STEP_S = 0.2  # as often as it is scraped: a halt may be over within a second
 
 ALL = [query for path in DASHBOARDS for query in queries(path)]
 MARKS = [query for path in DASHBOARDS for query in marks(path)]

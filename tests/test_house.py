@@ -25,7 +25,7 @@ FLOORS = (
     {"day", "rulebook", "journal", "charge", "line", "nodes"},
     {"rules", "config", "feed", "library", "forecast", "traces", "trunk"},
     {"record", "course", "holds", "standing", "retrace", "latch"},
-    {"ledger", "verify", "tape", "history", "gateway"},
+    {"ledger", "verify", "tape", "sentences", "history", "gateway"},
     {"memory", "shown", "figures", "witness", "embedded", "logs", "notify"},
     {"days"},
     {"metrics"},

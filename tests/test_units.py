@@ -89,6 +89,12 @@ def test_the_watchdog_is_slower_than_a_store_that_does_not_answer() -> None:
     assert watchdog_s / 2 > 4 * deadline_ms / 1000
 
 
+def test_a_start_that_waits_for_its_store_is_never_given_up() -> None:
+    """It is ready once the store serves it; systemd's own 90 seconds would end it again and again."""
+    settings = dict(directives("quotad.service"))
+    assert (settings["Type"], settings["TimeoutStartSec"]) == ("notify", "infinity")
+
+
 def test_passwords_come_from_files_that_the_service_alone_sees(tmp_path: Path) -> None:
     assigned = dict(
         value.split("=", 1) for key, value in directives("passwords.conf") if key == "Environment"

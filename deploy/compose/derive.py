@@ -16,6 +16,17 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 SOURCES: dict[str, tuple[str, dict[str, str]]] = {
+    # All of it here and nothing on the command line: a store reads its file first, and ends at a
+    # "dir" that is not there.
+    "redis.conf": (
+        "deploy/redis.conf",
+        {
+            "Nobody but this machine.": "Nobody but the containers, and this machine by the published port.",
+            "bind 127.0.0.1 -::1": "bind * -::*",
+            "protected-mode yes": "protected-mode no",
+            "dir /var/lib/redis": "dir /data",
+        },
+    ),
     "mosquitto.conf": (
         "deploy/mosquitto.conf",
         {

@@ -14,17 +14,15 @@ function shape(view) {
 
 const perMinute = (yuanPerSecond) => (yuanPerSecond === null ? null : yuanPerSecond * 6000);
 
-/** One line of the facts about the limit: the market's own, where this one differs. */
-function ofLimit(figures) {
-  const limit = `${percent(1 - figures.used_ratio)} left of ${plain(figures.limit_fen)}`;
-  return limit;
-}
+/** What stands below a dash where there is no balance. */
+const NOTHING = { now: "no trading day is open", once: "no trading day was open", never: "not known" };
 
 export class Card {
   constructor(view) {
     const template = document.getElementById("pool");
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.id = view.pool;
+    this.element.tabIndex = -1; // so that a link to it takes the keyboard along
     this.part = (name) => this.element.querySelector(`.${name}`);
     this.figure = this.part("chart");
     this.element.querySelector("h2").id = `${view.pool}-title`;
@@ -54,20 +52,19 @@ export class Card {
     const [big, small] = figures
       ? [chinese(figures.balance_fen, limit), english(figures.balance_fen, limit)] : [DASH, ""];
     this.amount("balance", big, small);
-    say(this.part("left"), figures ? ofLimit(figures) : "no trading day is open");
+    say(this.part("left"), figures ? `${percent(1 - figures.used_ratio)} left of ${plain(figures.limit_fen)}` : NOTHING[view.known]);
     say(this.part("outlook"), view.outlook || DASH);
     mark(this.part("outlook"), "tone", expected.eta_ms !== null ? "watch" : view.outlook.startsWith("Used up") ? "trouble" : "ok");
     say(this.part("eta"), expected.eta);
     const follows = view.next_ms === null ? "" : ` until ${hour(view.next_ms)}, then ${PHASES[view.next_phase]}`;
     const phase = PHASES[view.phase];
     const said = view.half_day || follows || view.word.toLowerCase() !== phase;
-    say(this.part("phase-note"), said && figures ? `${phase[0].toUpperCase()}${phase.slice(1)}${follows}${view.half_day ? "; half day" : ""}` : "");
-    const shut = view.phase === "closed"; // a rate of the last minutes before the close says nothing now
-    const [fast, slow] = shut ? [null, null] : [perMinute(expected.net_use_1m), perMinute(expected.net_use_10m)];
+    say(this.part("phase-note"), said && figures && view.known === "now" ? `${phase[0].toUpperCase()}${phase.slice(1)}${follows}${view.half_day ? "; half day" : ""}` : "");
+    const [fast, slow] = [perMinute(expected.net_use_1m), perMinute(expected.net_use_10m)];
     say(this.part("rate"), fast === null ? DASH : `${brief(fast, "chinese")} = ${brief(fast, "english")}`);
-    say(this.part("rate-slow"), slow === null ? "" : `10 min: ${brief(slow, "chinese")}`);
-    say(this.part("pace"), percent(expected.pace, 0));
-    say(this.part("pace-note"), expected.pace === null ? "" : "of the limit");
+    say(this.part("rate-slow"), slow === null ? "" : `10-min average: ${brief(slow, "chinese")}`);
+    say(this.part("pace"), expected.pace_told || DASH);
+    say(this.part("pace-note"), expected.pace === null ? "" : "of the limit by the close");
     mark(this.part("pace"), "tone", expected.pace !== null && Math.round(expected.pace * 100) > 100 ? "watch" : "ok");
   }
 
@@ -88,7 +85,7 @@ export class Card {
     const text = JSON.stringify([view.figures, view.last_event_ms, marks.length]);
     if (details.told === text) return;
     details.told = text;
-    const tables = view.figures ? [terms(view), decisions(view), course(view, marks)] : [html("p", {}, "No trading day is open.")];
+    const tables = view.figures ? [terms(view), decisions(view), course(view, marks)] : [html("p", {}, view.known === "never" ? "Nothing is known yet." : "No trading day is open.")];
     details.querySelector(".tables").replaceChildren(...tables);
   }
 }
@@ -114,7 +111,7 @@ function terms({ figures, last_event_ms: lastMs }) {
     row("Used", percent(figures.used_ratio, 2)),
     row("Level reached", figures.level ? `${figures.level} %` : "none"),
     row("Levels", figures.levels.map((level) => `${level} %`).join(", ")),
-    row("Market's quota", market === null ? DASH : other ? plain(market) : "the same as the limit"),
+    row("The exchange's daily quota", market === null ? DASH : other ? `${plain(market)}; this limit was set apart from it` : "the same as the limit"),
     row("RMB for one HKD", figures.rate === "1.00000" ? "not needed" : figures.rate),
     row("Trading day", figures.trading_day),
     row("Last entry", `no. ${count(figures.seq)}, ${lastMs === null ? DASH : hour(lastMs)}`),

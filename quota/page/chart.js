@@ -95,8 +95,8 @@ function levels(at, day, used, lines) {
     const fits = y - last >= 11 || share === 0;
     if (fits) last = y;
     const label = fits ? svg("text", { class: "axis axis-y", x: MARGIN.left - 6, y: y + 3.5 }, `${Math.round(share * 100)} %`) : null;
-    const place = kind === "published" ? roomiest(at, share, 112, lines) : null;
-    const note = place ? svg("text", { class: "note", x: place.right, y: y + place.down }, "published below 30 %") : null;
+    const place = kind === "published" ? roomiest(at, share, 152, lines) : null;
+    const note = place ? svg("text", { class: "note", x: place.right, y: y + place.down }, "exchanges publish below 30 %") : null;
     return [rule, label, note].filter(Boolean);
   });
 }
@@ -180,12 +180,12 @@ function description(day, marks) {
 /**
  * Draws a pool's day into a figure.
  * @param {HTMLElement} figure
- * @param {{day: any, marks: Mark[], levels: number[], etaMs: number | null, nowMs: number}} drawn
+ * @param {{day: any, marks: Mark[], levels: number[], etaMs: number | null, nowMs: number, empty: string}} drawn what to draw, and what to say where there is nothing
  */
-export function draw(figure, { day, marks, levels: used, etaMs, nowMs }) {
+export function draw(figure, { day, marks, levels: used, etaMs, nowMs, empty }) {
   const width = Math.max(240, figure.clientWidth);
   if (!day.phases.length) {
-    figure.replaceChildren(html("p", { class: "empty" }, "No trading day is open: there is nothing to draw."));
+    figure.replaceChildren(html("p", { class: "empty" }, empty));
     return;
   }
   const usual = day.usual_ms.map((atMs, index) => ({ atMs, share: 1 - day.usual_share[index] }));

@@ -9,18 +9,18 @@ import { showTape } from "./tape.js";
 
 const DAY_EVERY_MS = 30_000;
 const DRAW_EVERY_MS = 400;
-const OLD_S = 3;
 
 const element = (id) => document.getElementById(id);
 const cards = new Map();
 /** @type {Map<string, {day: any, marks: {atMs: number, usedFen: number}[]}>} */
 const courses = new Map();
-const seen = { clock: null, state: null, tape: null, version: null, dayKey: "", drawnAt: 0, waiting: false };
+const seen = { clock: null, state: null, tape: null, version: null, dayKey: "", drawnAt: 0, waiting: false, ended: false };
 
 const stream = new Stream("/api/live", {
-  clock: (clock) => { seen.clock = clock; stir(); },
+  clock: (clock) => { seen.clock = clock; seen.ended = false; stir(); },
   state: (state) => { seen.state = state; renew(); stir(); },
   tape: (tape) => { seen.tape = tape; stir(); },
+  ended: () => { seen.ended = true; stir(); },
 });
 setInterval(stir, 500);
 setInterval(fetchDay, DAY_EVERY_MS);
@@ -82,7 +82,7 @@ function render() {
     say(element("time"), time(clock.now_ms));
   }
   if (!state) return;
-  const notices = [...trouble, ...state.notices];
+  const notices = trouble.length ? trouble : state.notices; // what it said last is not so any more
   showSentences(element("notices"), notices, "li");
   show(element("notices"), notices.length > 0);
   showSentences(element("headline"), state.headline, "p");
@@ -91,35 +91,54 @@ function render() {
   if (tape) showTape(tape, new Map(state.pools.map((view) => [view.pool, view.figures?.limit_fen])));
   say(element("version"), state.version);
   show(element("pace"), !state.real);
-  say(element("pace"), state.speed === 1 ? "set clock" : `set clock, ×${state.speed}`);
+  say(element("pace"), state.speed === 1 ? "simulated clock" : `simulated clock, ×${state.speed}`);
 }
 
 /** Says how fresh it all is; returns what there is to warn of. */
 function freshness() {
-  const [silentS, clock] = [stream.silentS, seen.clock];
-  const asOf = clock?.as_of_ms ? time(clock.as_of_ms) : null;
-  const lost = silentS > 0;
-  const old = !lost && clock !== null && clock.read_s !== null && clock.read_s > OLD_S;
-  document.body.toggleAttribute("data-stale", lost || old || (clock !== null && clock.read_s === null));
+  const { clock, ended } = seen;
+  const [asOf, lost] = [clock?.as_of_ms ? time(clock.as_of_ms) : null, stream.silentS > 0];
+  const gone = lost || ended;
+  document.body.toggleAttribute("data-stale", gone || (clock !== null && clock.known !== "now"));
   const link = element("link");
-  mark(link, "tone", lost || old ? "trouble" : asOf ? "ok" : "quiet");
-  const state = lost ? "Connection lost" : old ? `Old: ${ago(clock.read_s)}` : clock ? "Live" : "Connecting";
+  const [state, tone] = linkState(clock, lost);
+  mark(link, "tone", tone);
   say(link, asOf ? `${state}, as of ${asOf}` : state);
-  if (!lost) return [];
+  if (!gone) return [];
   const figures = asOf ? `The figures are those of ${asOf}.` : "Nothing is known yet.";
-  return [{ tone: "trouble", pool: null, text: `This page has no connection to quotad for ${ago(silentS)}. ${figures} It keeps trying.` }];
+  const what = ended ? "quotad has ended." : `This page has no connection to quotad for ${ago(stream.silentS)}.`;
+  return [{ tone: "trouble", pool: null, text: `${what} ${figures} The page keeps trying.` }];
 }
 
-/** Shows sentences; those about a pool lead to it. */
+/** The state of the link in a few words, and its tone. */
+function linkState(clock, lost) {
+  if (seen.ended) return ["Ended", "quiet"];
+  if (lost) return ["Connection lost", "trouble"];
+  if (!clock) return ["Connecting", "quiet"];
+  if (clock.known === "never") return ["Nothing read yet", "trouble"];
+  if (clock.known === "once") return [clock.read_s < 1 ? "Old" : `Old: ${ago(clock.read_s)}`, "trouble"];
+  return clock.fed ? ["Live", "ok"] : ["No orders come in", "watch"];
+}
+
+/** Shows sentences; those about a pool lead to it. What stands already is changed in place: a link that
+ * is replaced while somebody is about to follow it leads nowhere. */
 function showSentences(list, sentences, tag) {
-  const text = JSON.stringify(sentences);
-  if (list.told === text) return;
-  list.told = text;
-  list.replaceChildren(...sentences.map((each) => {
-    const name = seen.state?.pools.find((view) => view.pool === each.pool);
-    const lead = name ? [html("a", { href: `#${name.pool}` }, name.pool), " ", html("span", { lang: "zh-Hans" }, name.chinese), " "] : [];
-    return html(tag, { "data-tone": each.tone }, ...lead, each.text);
-  }));
+  while (list.children.length > sentences.length) list.lastElementChild.remove();
+  sentences.forEach((each, index) => {
+    const view = seen.state?.pools.find(({ pool }) => pool === each.pool) ?? null;
+    const key = `${tag} ${view?.pool ?? ""}`;
+    let shown = list.children[index];
+    if (shown?.key !== key) {
+      const lead = view ? [html("a", { href: `#${view.pool}` }, view.pool, " ", html("span", { lang: "zh-Hans" }, view.chinese)), " "] : [];
+      const made = html(tag, {}, ...lead, html("span", { class: "text" }));
+      if (shown) shown.replaceWith(made);
+      else list.append(made);
+      shown = made;
+      shown.key = key;
+    }
+    mark(shown, "tone", each.tone);
+    say(shown.querySelector(".text"), each.text);
+  });
 }
 
 /** Tells screen readers what is new, and nothing of what only counts on. */
@@ -139,6 +158,8 @@ function showPools(state, clock) {
   if (due) seen.drawnAt = performance.now();
   for (const view of state.pools) {
     const card = cards.get(view.pool) ?? added(view);
+    const news = card.view !== view;
+    card.view = view;
     card.update(view);
     say(card.tile.querySelector(".tile-word"), view.word);
     say(card.tile.querySelector(".tile-left"), view.figures ? `${percent(1 - view.figures.used_ratio, 0)} left` : "–");
@@ -147,15 +168,18 @@ function showPools(state, clock) {
     const course = courses.get(view.pool);
     if (!course) continue;
     extend(course, view, clock?.as_of_ms ?? null);
-    if (due) drawCard(card, view, course, clock);
+    if (due || news) drawCard(card, view, course, clock);
   }
 }
 
+/** Draws a pool's chart with the figures of its card: its last point is the balance that the card tells. */
 function drawCard(card, view, course, clock) {
-  const limit = view.figures?.limit_fen ?? 0;
-  const marks = limit ? course.marks.map(({ atMs, usedFen }) => ({ atMs, share: 1 - usedFen / limit })) : [];
+  const { figures } = view;
   const nowMs = clock?.as_of_ms ?? clock?.now_ms ?? 0;
-  draw(card.figure, { day: course.day, marks, levels: view.figures?.levels ?? [], etaMs: view.expected.eta_ms, nowMs });
+  const marks = figures ? course.marks.map(({ atMs, usedFen }) => ({ atMs, share: 1 - usedFen / figures.limit_fen })) : [];
+  if (marks.length && course.day.trading_day === figures.trading_day) marks.at(-1).share = 1 - figures.used_ratio;
+  const empty = view.known === "never" ? "Nothing is known yet: there is nothing to draw." : "No trading day is open: there is nothing to draw.";
+  draw(card.figure, { day: course.day, marks, levels: figures?.levels ?? [], etaMs: view.expected.eta_ms, nowMs, empty });
   card.updateTables(view, marks);
 }
 
