@@ -19,8 +19,9 @@ from quota.decision import Decision, PoolName
 from quota.endpoints import Redis as RedisSettings
 from quota.events import Event
 from quota.ledger import RedisLedger
-from quota.library import Library, connected
+from quota.library import Library
 from quota.metrics import Metrics
+from quota.nodes import connected
 from quota.rulebook import Calendar
 from quota.running import Running
 

@@ -24,9 +24,10 @@ from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
 from quota.ledger import RedisLedger
-from quota.library import Library, connected
+from quota.library import Library
 from quota.live import Live
 from quota.metrics import Metrics
+from quota.nodes import connected
 from quota.notify import Notifier
 from quota.record import RedisRecord
 from quota.rulebook import Calendar
@@ -52,9 +53,9 @@ async def run_daemon(settings: Settings, options: Options) -> int:
     async with AsyncExitStack() as stack:
         if options.embedded:
             settings = await _embedded(stack, settings)
-        client = connected(settings.redis)
-        stack.push_async_callback(client.aclose)
-        library = Library(client)
+        nodes = connected(settings.redis)
+        stack.push_async_callback(nodes.aclose)
+        library = Library(nodes, settings.redis.durability, settings.redis.deadline_ms * 3 // 4)
         running = await _parts(stack, settings, options, library)
         pages = _pages(running, settings)
         address = await _serve(stack, settings, pages, options)

@@ -164,7 +164,9 @@ class Daemon:
             if chunk.opens_day:
                 await self._persist(self._days.open_due, pool)
             started = asyncio.get_running_loop().time()
-            decisions += await self._persist(self._ledger.apply, pool, chunk.events)
+            done = await self._persist(self._ledger.apply, pool, chunk.events)
+            self._days.witness.decided(pool, done)
+            decisions += done
             self._metrics.applied(len(chunk.events), asyncio.get_running_loop().time() - started)
         return decisions
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import structlog
+from msgspec.structs import replace
 
 from quota.clock import MarketClock
 from quota.config import Market
@@ -20,6 +21,7 @@ from quota.ledger import Ledger, Snapshot
 from quota.money import RATE_ONE, rate_text
 from quota.pool import Opening
 from quota.rulebook import Calendar, daily_quota_fen, schedule
+from quota.witness import Witness
 
 _AHEAD_MS = 1_000
 """By how much the store's clock may be ahead of ours."""
@@ -74,10 +76,15 @@ class Days:
         self.almanac = almanac
         self.pools = tuple(pools)
         self.snapshots: dict[PoolName, Snapshot] = {}
+        self.witness = Witness(ledger)
 
     async def look(self, pool: PoolName, published: str = "") -> Snapshot:
-        """Judge a pool's clock and remember how it stands."""
-        self.snapshots[pool] = snapshot = await self._ledger.tick(pool, published)
+        """Judge a pool's clock and remember how it stands; where its store has changed, say what we know."""
+        snapshot = await self._ledger.tick(pool, published)
+        if await self.witness.attests(pool, snapshot):
+            snapshot = await self._ledger.tick(pool, published)
+            await self.witness.attests(pool, snapshot)
+        self.snapshots[pool] = snapshot
         return snapshot
 
     def due(self, pool: PoolName) -> date | None:
@@ -133,7 +140,12 @@ class Days:
             await self._open(pool, day)
 
     async def _open(self, pool: PoolName, day: date) -> None:
-        if await self._ledger.open_day(pool, self.almanac.opening(pool, day)):
+        opening = self.almanac.opening(pool, day)
+        seen = self.snapshots[pool].pool
+        is_new = seen is None or seen.trading_day != opening.trading_day
+        if is_new and self.witness.misses(pool, opening.trading_day):
+            opening = replace(opening, open_late=False)
+        if await self._ledger.open_day(pool, opening):
             log.info("day.opened", pool=pool, trading_day=day.isoformat())
         await self.look(pool)
 

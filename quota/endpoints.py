@@ -23,7 +23,10 @@ from pydantic import (
     field_validator,
 )
 
+from quota.durability import Durability
+from quota.errors import ConfigError
 from quota.events import checked_id
+from quota.routes import route_to
 
 _TOKEN = re.compile(r"[!-~]{16,256}")
 
@@ -54,6 +57,11 @@ def between(low: int, high: int) -> AfterValidator:
 
 Whole = Annotated[int, BeforeValidator(not_bool)]
 """A whole number of the settings."""
+
+
+def _base(url: str) -> str:
+    """The scheme of a URL without what it says of several servers."""
+    return url.partition("://")[0].partition("+")[0]
 
 
 def _split(url: str) -> SplitResult:
@@ -128,7 +136,7 @@ class _Server(Section):
     @property
     def tls(self) -> bool:
         """Whether the connection is encrypted."""
-        return urlsplit(self.url).scheme == self.schemes[1]
+        return _base(self.url) == self.schemes[1]
 
     @property
     def host(self) -> str:
@@ -171,7 +179,7 @@ class _Server(Section):
     def _is_a_file_for_tls(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is not None and not path.is_file():
             raise ValueError("names no file")
-        if path is not None and urlsplit(info.data.get("url", "")).scheme == cls.schemes[0]:
+        if path is not None and _base(info.data.get("url", cls.schemes[1])) != cls.schemes[1]:
             raise ValueError(f"needs a {cls.schemes[1]}:// URL")
         return path
 
@@ -184,13 +192,36 @@ class _Server(Section):
 
 
 class Redis(_Server):
-    """The store. ``deadline_ms`` bounds every answer we wait for."""
+    """The store: one server, what a Sentinel watches, or a cluster.
+
+    ``deadline_ms`` bounds every answer we wait for, ``durability`` says what an acknowledgement outlives.
+    """
 
     schemes = ("redis", "rediss")
     path_of = "/number"
 
     url: str = "redis://127.0.0.1:6379/0"
     deadline_ms: Annotated[Whole, between(50, 60_000)] = 2_000
+    durability: Durability = Durability.MEMORY
+
+    @field_validator("url")
+    @classmethod
+    def _names_a_server(cls, url: str) -> str:
+        rule = ValueError(
+            "must be redis://host:port/number, rediss://…, unix:///path, "
+            "redis+sentinel://host:port,host:port/name/number or redis+cluster://host:port,host:port"
+        )
+        if "@" in url:
+            raise ValueError("must not carry a user or a password, use username and password_file")
+        try:
+            route_to(url)
+            several = "+" in url.partition("://")[0] or urlsplit(url).scheme == "unix"
+            named = several or _split(url).hostname
+        except (ConfigError, ValueError):
+            raise rule from None
+        if not named or "?" in url or "#" in url:
+            raise rule
+        return url
 
 
 class Mqtt(_Server):

@@ -19,6 +19,7 @@ from redis.asyncio import Redis, RedisCluster
 from quota import wire
 from quota.answers import USED_UP, Answer, Released, Result, unknown
 from quota.decision import PoolName, Side, Status, Verdict
+from quota.durability import Durability
 from quota.errors import BadArgument, ConfigError, LedgerUnavailable, QuotaError
 from quota.latch import Latch
 from quota.routes import route_to
@@ -53,6 +54,7 @@ class Question(NamedTuple):
     packed: bytes
     pool: PoolName
     read: Callable[[Any], Answer]
+    lasting: bool = False
 
 
 class PreTrade:
@@ -61,14 +63,22 @@ class PreTrade:
     Every call ends within the deadline and raises nothing but BadArgument: what the store did not
     answer is ``unknown``, and the answer's ``reason`` says what was heard. Callers on one loop share
     a connection and its round trips; a caller may be cancelled at any moment.
+
+    ``durability`` is what a reservation or release has to outlive before it is answered: ``memory``,
+    ``fsync`` or ``replica``. What is not confirmed in time is unknown.
     """
 
-    def __init__(self, store: Store, *, source: str, deadline_ms: int = 50) -> None:
+    def __init__(
+        self, store: Store, *, source: str, deadline_ms: int = 50, durability: str = "memory"
+    ) -> None:
         if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, int):
             raise BadArgument("deadline_ms: must be a whole number of milliseconds")
         if not 1 <= deadline_ms <= MAX_DEADLINE_MS:
             raise BadArgument(f"deadline_ms: must be from 1 to {MAX_DEADLINE_MS}")
+        if durability not in list(Durability):
+            raise BadArgument("durability: must be one of " + ", ".join(Durability))
         self._tail = wire.source_tail(source)
+        self._durability = Durability(durability)
         self._deadline_ms = deadline_ms
         self._route = route_to(store)
         self._board: Switchboard | None = None
@@ -79,7 +89,7 @@ class PreTrade:
         """Connect. Raises ConfigError when the store does not let us in; one that is away is waited for."""
         if self._board is not None:
             raise ConfigError("a PreTrade is entered once")
-        self._board = Switchboard(self._route, self._deadline_ms / 1000)
+        self._board = Switchboard(self._route, self._deadline_ms / 1000, self._durability)
         try:
             await self._board.begin()
         except BaseException:
@@ -134,7 +144,7 @@ class PreTrade:
         packed = wire.reservation(name, order_id, amount, hold_ms, self._tail)
         if first and side is Side.BUY and self._used_up(name):
             return USED_UP
-        return Question(packed, name, wire.reserved)
+        return Question(packed, name, wire.reserved, lasting=True)
 
     def look(self, pool: str, side: str, *, asking: bool = False) -> Question | Answer:
         """Check the arguments of a look; answer it if that needs no ``asking``."""
@@ -147,7 +157,7 @@ class PreTrade:
     def giving_back(pool: str, order_id: str) -> Question:
         """Check the arguments of a release."""
         name = wire.pool_named(pool)
-        return Question(wire.release(name, order_id), name, wire.released)
+        return Question(wire.release(name, order_id), name, wire.released, lasting=True)
 
     async def _give_way(self) -> None:
         """Let the loop turn once a millisecond, so that whoever only gets local answers hears of changes."""
@@ -165,13 +175,13 @@ class PreTrade:
         if isinstance(question, Answer):
             await self._give_way()
             return question
-        packed, pool, read = question
+        packed, pool, read, lasting = question
         board = self._board
         if board is None or board.closed:
             raise ConfigError("a PreTrade is used inside its `with`")
         latch = self._latches.get(pool) or self._latches.setdefault(pool, Latch(board, pool))
         heard = latch.heard
-        call = board.ask(packed, pool)
+        call = board.ask(packed, pool, lasting=lasting)
         reply = await call.future
         if reply is None:
             return unknown(f"no answer within {self._deadline_ms} ms" + (call.said and f": {call.said}"))
@@ -190,8 +200,10 @@ class PreTradeSync:
     A thread of its own runs the event loop; local answers are given in the caller's thread.
     """
 
-    def __init__(self, store: Store, *, source: str, deadline_ms: int = 50) -> None:
-        self._inner = PreTrade(store, source=source, deadline_ms=deadline_ms)
+    def __init__(
+        self, store: Store, *, source: str, deadline_ms: int = 50, durability: str = "memory"
+    ) -> None:
+        self._inner = PreTrade(store, source=source, deadline_ms=deadline_ms, durability=durability)
         self._name = f"pretrade {source}"
         self._gate = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -20,13 +20,15 @@ from quota.record import RedisRecord, keys, pool_of
 class Snapshot(msgspec.Struct, frozen=True):
     """A pool as its tick returned it; ``pool`` is None where no day was ever opened.
 
-    ``published`` and ``last_change`` are ids in ``changes``; ``server_ms`` is the store's clock.
+    ``published`` and ``last_change`` are ids in ``changes``; ``server_ms`` is the store's clock and
+    ``run_id`` the server's name for this life of it.
     """
 
     server_ms: int
     pool: Pool | None
     published: str = "0-0"
     last_change: str = "0-0"
+    run_id: str = ""
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,11 +158,15 @@ class RedisLedger:
 
     async def tick(self, pool: PoolName, published: str = "") -> Snapshot:
         """Judge the clock, return the pool."""
-        server_ms, flat = await self._call("quota_tick", pool, published)
+        reply = await self._library.call("quota_tick", keys(pool), published)
+        server_ms, flat = reply[:2]
+        run_id = reply[2].decode() if len(reply) > 2 else ""  # noqa: PLR2004 - version 1 did not say it
+        await self._library.recognise(keys(pool)[0], run_id)
         texts = [item.decode() for item in flat]
         fields = dict(zip(texts[::2], texts[1::2], strict=True))
         published = fields.get("published", "0-0")
-        return Snapshot(int(server_ms), pool_of(fields), published, fields.get("last_change", "0-0"))
+        last_change = fields.get("last_change", "0-0")
+        return Snapshot(int(server_ms), pool_of(fields), published, last_change, run_id)
 
     async def open_day(self, pool: PoolName, opening: Opening) -> bool:
         """Open a day, or find it open."""
@@ -192,7 +198,7 @@ class RedisLedger:
 
     async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
         """Say that we know the last number."""
-        reply = await self._call("quota_attest", pool, str(seq), str(balance_fen))
+        reply = await self._library.call("quota_attest", keys(pool), str(seq), str(balance_fen))
         return msgspec.convert([word.decode() for word in reply], Attestation)
 
     async def reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None = None) -> Reservation:
@@ -217,4 +223,4 @@ class RedisLedger:
         return Verdict(reply[0].decode()), reply[1], Status(reply[3].decode())
 
     async def _call(self, function: str, pool: PoolName, *args: bytes | str) -> Any:  # noqa: ANN401 - a reply is what the function says
-        return await self._library.call(function, keys(pool), *args)
+        return await self._library.call(function, keys(pool), *args, lasting=True)

@@ -1,25 +1,25 @@
 """The functions in the store: loads them, calls them, and refuses what is not ours.
 
 A store that is too old, evicts keys, lacks permissions or holds another library is the
-operator's mistake and is said at once. A library that was lost while we run is loaded again.
+operator's mistake and is said at once. A library that was lost while we run is loaded again. Every
+primary of a cluster has it, and whatever server takes a primary's place is checked like the first.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
 from typing import Any
 
 from redis import exceptions as failure
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from quota.decision import Phase, Side, Status, Verdict, Violation
-from quota.endpoints import Redis as RedisSettings
+from quota.durability import Durability, Seal, seal_of
 from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaError
+from quota.nodes import Nodes, only
 
 VERSION = 2
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
@@ -62,51 +62,141 @@ def lost(error: RedisError) -> bool:
     return isinstance(error, ResponseError) and "Function not found" in str(error)
 
 
+def moved(error: RedisError) -> bool:
+    """Whether a node of a cluster says that it is not, or no longer, the one to ask."""
+    return isinstance(error, failure.MovedError | failure.ClusterDownError)
+
+
 class Library:
-    """Our functions in one store."""
+    """Our functions in one store, on each of its primaries.
 
-    def __init__(self, client: Redis) -> None:
-        self._client = client
+    With a ``durability`` other than memory a call that is ``lasting`` returns only once what it wrote is
+    confirmed; where that does not happen within ``within_ms`` it raises LedgerUnavailable.
+    """
 
-    async def call(self, function: str, keys: Sequence[str], *args: bytes | str) -> Any:  # noqa: ANN401 - as the function replies
-        """Call a function; load the library first if the store has lost it.
+    def __init__(
+        self,
+        store: Redis | Nodes,
+        durability: Durability = Durability.MEMORY,
+        within_ms: int = 1000,
+    ) -> None:
+        self._nodes = store if isinstance(store, Nodes) else only(store)
+        self._durability, self._within_ms = durability, within_ms
+        self._seals: dict[Redis, Seal | None] = {}
+        self._run_ids: dict[Redis, str] = {}
+
+    async def call(
+        self, function: str, keys: Sequence[str], *args: bytes | str, lasting: bool = False
+    ) -> Any:  # noqa: ANN401 - as the function replies
+        """Call a function on its keys' node; load the library first if that has lost it.
 
         Raises LedgerUnavailable, LedgerCorrupt or ConfigError.
         """
-        try:
-            return await self._command("FCALL", function, len(keys), *keys, *args)
-        except RedisError as error:
-            if not lost(error):
-                raise translated(error) from error
-        await self.load()
-        return await self.command("FCALL", function, len(keys), *keys, *args)
+        words = ("FCALL", function, len(keys), *keys, *args)
+        sent = self._sealed if lasting and self._durability is not Durability.MEMORY else _plain
+        return await self._routed(keys[0], lambda node: sent(node, *words))
 
     async def command(self, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
-        """Send any command; raises our errors, as ``call`` does."""
-        try:
-            return await self._command(*words)
-        except RedisError as error:
-            raise translated(error) from error
+        """Send any command; to the node of the first key of a pool among its words, else to any."""
+        key = next((word for word in words if isinstance(word, str) and word.startswith("quota:{")), "")
+        return await self._routed(key, lambda node: _plain(node, *words))
 
-    async def _command(self, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
-        return await self._client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
+    async def _routed(self, key: str, send: Callable[[Redis], Awaitable[Any]]) -> Any:  # noqa: ANN401 - as the node replies
+        """Have something done by a key's node: a second time where the key or the library had gone."""
+        try:
+            return await send(await self._node(key))
+        except RedisError as error:
+            if not await self._found_again(key, error):
+                raise self._told(error) from error
+        try:
+            return await send(await self._node(key))
+        except RedisError as error:
+            raise self._told(error) from error
+
+    async def _node(self, key: str) -> Redis:
+        if self._nodes.stale:
+            await self._explore()
+        return self._nodes.of(key) if key else self._nodes.primaries()[0]
+
+    async def _found_again(self, key: str, error: RedisError) -> bool:
+        if lost(error):
+            await self._serve(self._nodes.of(key))
+            return True
+        if not (self._nodes.several and moved(error)):
+            return False
+        self._nodes.stale = True
+        return True
+
+    def _told(self, error: RedisError) -> QuotaError:
+        """Say whose fault it is; in a cluster, whoever is away may have been replaced by now."""
+        if not self._nodes.several or lost(error):
+            return translated(error)
+        self._nodes.stale = self._nodes.stale or isinstance(error, _AWAY) or moved(error)
+        if moved(error) or isinstance(error, failure.AskError):
+            return LedgerUnavailable(f"redis: the pool is moving ({error})")
+        return translated(error)
+
+    async def _explore(self) -> None:
+        """Learn the cluster's primaries; those that are new to us are checked like the first."""
+        await self._nodes.look()
+        for node in self._nodes.primaries():
+            if node not in self._run_ids:
+                await self._serve(node)
+
+    async def _sealed(self, node: Redis, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
+        """Send a command, and on the same connection the one that confirms it."""
+        if node not in self._seals:
+            await self._serve(node)
+        if (seal := self._seals[node]) is None:
+            return await _plain(node, *words)
+        pipe: Any = node.pipeline(transaction=False)
+        async with pipe:
+            pipe.execute_command(*words).execute_command(*seal.words)
+            reply, confirmed = await pipe.execute(raise_on_error=False)
+        if isinstance(reply, Exception):
+            raise reply
+        if not seal.holds(confirmed):
+            raise LedgerUnavailable(f"redis: {seal.complaint(confirmed)}")
+        return reply
 
     async def server_ms(self) -> int:
-        """Read the store's clock, in milliseconds since the epoch."""
+        """Read the store's clock, in milliseconds since the epoch; of a cluster, some node's."""
         seconds, micros = await self.command("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def load(self) -> None:
-        """See that the store can serve us and holds our library, of our version.
+        """See that every primary can serve us and holds our library, of our version.
 
-        Raises ConfigError when it cannot or holds a newer one, LedgerUnavailable when it is away.
+        Raises ConfigError when one cannot or holds a newer one, LedgerUnavailable when it is away.
         """
-        await self._check_server()
-        await self._load_if_older()
-        check_words(await self.command("FCALL_RO", "quota_describe", 0))
+        try:
+            if self._nodes.several:
+                await self._nodes.look()
+            nodes = self._nodes.primaries()
+        except RedisError as error:
+            raise self._told(error) from error
+        for node in nodes:
+            await self._serve(node)
 
-    async def _check_server(self) -> None:
-        facts = await self.command("INFO")
+    async def recognise(self, key: str, run_id: str) -> None:
+        """Check a key's server where it is not the one that we checked, but started or promoted since."""
+        node = self._nodes.of(key)
+        if node in self._run_ids and self._run_ids[node] != run_id:
+            await self._serve(node)
+
+    async def _serve(self, node: Redis) -> None:
+        """See that one server can serve us and holds our library."""
+        try:
+            run_id = await self._check_server(node)
+            await self._load_if_older(node)
+            check_words(await _plain(node, "FCALL_RO", "quota_describe", 0))
+            self._seals[node] = await seal_of(node.execute_command, self._durability, self._within_ms)
+        except RedisError as error:
+            raise self._told(error) from error
+        self._run_ids[node] = run_id
+
+    async def _check_server(self, node: Redis) -> str:
+        facts = await _plain(node, "INFO")
         check_version(facts)
         policy = str(facts.get("maxmemory_policy", "noeviction"))
         if policy.startswith("allkeys"):
@@ -115,21 +205,26 @@ class Library:
             )
         if facts.get("role") == "slave":
             raise LedgerUnavailable("redis: this server is a replica")
+        return str(facts.get("run_id", ""))
 
-    async def _load_if_older(self) -> None:
-        loaded = await self.command("FUNCTION", "LIST", "LIBRARYNAME", "quota")
+    async def _load_if_older(self, node: Redis) -> None:
+        loaded = await _plain(node, "FUNCTION", "LIST", "LIBRARYNAME", "quota")
         try:
-            version = (await self._command("FCALL_RO", "quota_describe", 0))[0] if loaded else 0
+            version = (await _plain(node, "FCALL_RO", "quota_describe", 0))[0] if loaded else 0
         except RedisError as error:
             if not lost(error):
-                raise translated(error) from error
+                raise
             raise ConfigError("redis: the store has another library of the name quota, not ours") from None
         if version > VERSION:
             raise ConfigError(
                 f"redis: the store has version {version} of the library quota, this quotad speaks {VERSION}"
             )
         if version < VERSION:
-            await self.command("FUNCTION", "LOAD", "REPLACE", SOURCE)
+            await _plain(node, "FUNCTION", "LOAD", "REPLACE", SOURCE)
+
+
+async def _plain(node: Redis, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
+    return await node.execute_command(*words)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
 
 
 def check_version(facts: dict[str, Any]) -> None:
@@ -148,30 +243,3 @@ def check_words(described: Sequence[Any]) -> None:
     theirs = [[word.decode() for word in words] for words in described[1:]]
     if described[0] != VERSION or theirs != ours:
         raise ConfigError("redis: the library quota in the store speaks other words than this quotad")
-
-
-def connected(settings: RedisSettings) -> Redis:
-    """Build a client whose every answer comes within the deadline, or not at all.
-
-    It never repeats a command by itself: an answer that did not come is unknown, and only the
-    caller knows what asking again means.
-    """
-    deadline_s = settings.deadline_ms / 1000
-    secret = settings.password.get_secret_value() if settings.password else None
-    files = {
-        "ssl_ca_certs": settings.ca_file,
-        "ssl_certfile": settings.cert_file,
-        "ssl_keyfile": settings.key_file,
-    }
-    tls: dict[str, Any] = {name: str(path) for name, path in files.items() if path is not None}
-    return Redis.from_url(
-        settings.url,
-        username=settings.username,
-        password=secret,
-        socket_timeout=deadline_s,
-        socket_connect_timeout=deadline_s,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        client_name="quotad",
-        **tls,
-    )

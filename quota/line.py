@@ -14,7 +14,9 @@ from typing import Any, Protocol, Self
 import hiredis
 from redis.exceptions import RedisError
 
-from quota.wire import Complaint
+from quota.durability import Durability, Seal, seal_of
+from quota.errors import ConfigError
+from quota.wire import Complaint, packed
 
 _MORE = object()
 
@@ -27,13 +29,17 @@ class Call:
     """A question on its way. A caller that gives up leaves it in its place, for its reply to fall on.
 
     ``future`` gets the reply, a Complaint, or None where no answer came in time. ``said`` is what
-    was heard last instead of an answer, ``written`` when it was last sent, by the loop's clock.
+    was heard last instead of an answer, ``written`` when it was last sent, by the loop's clock. The
+    answer of a ``lasting`` one counts only once the line's seal has confirmed it.
     """
 
-    __slots__ = ("due", "future", "hops", "line", "packed", "pool", "said", "written")
+    __slots__ = ("due", "future", "hops", "lasting", "line", "packed", "pool", "said", "written")
 
-    def __init__(self, packed: bytes, pool: str, future: asyncio.Future[Any], due: float) -> None:
+    def __init__(
+        self, packed: bytes, pool: str, future: asyncio.Future[Any], due: float, *, lasting: bool = False
+    ) -> None:
         self.packed, self.pool, self.future, self.due = packed, pool, future, due
+        self.lasting = lasting
         self.line: Line | None = None
         self.written = 0.0
         self.hops = 0
@@ -55,7 +61,9 @@ class Holder(Protocol):
 class Line(asyncio.Protocol):
     """A connection in use: what was written and not answered yet, and when it was last heard.
 
-    ``trip`` is how long an answer usually takes here. A ``full`` line takes no more for now.
+    ``trip`` is how long an answer usually takes here. A ``full`` line takes no more for now. With a
+    durability other than memory every batch that needs it ends in the seal, a command whose reply says
+    that what stands before it on this connection is safe; until then the answers are held back.
     """
 
     def __init__(self, holder: Holder) -> None:
@@ -69,24 +77,44 @@ class Line(asyncio.Protocol):
         self._reader: Any = hiredis.Reader(protocolError=LineLost, replyError=Complaint, notEnoughData=_MORE)
         self._connection: Any = None
         self._transport: Any = None
+        self._seal: Seal | None = None
+        self._mark: Call | None = None
+        self._held: list[tuple[Call, Any]] = []
 
     @classmethod
-    async def open(cls, connection: Any, holder: Holder, patience_s: float) -> Self:  # noqa: ANN401 - a connection of redis-py's
-        """Connect, and take over. Raises LineLost, from what went wrong."""
+    async def open(
+        cls,
+        connection: Any,  # noqa: ANN401 - a connection of redis-py's
+        holder: Holder,
+        patience_s: float,
+        lasts: tuple[Durability, int] | None = None,
+    ) -> Self:
+        """Connect, and take over; ``lasts`` is the durability, and the milliseconds that it may take.
+
+        Raises LineLost, from what went wrong.
+        """
         line = cls(holder)
         began = line._now()
         try:
             async with asyncio.timeout(patience_s):
                 await connection.connect()
+                if lasts is not None:
+                    line._seal_with(await seal_of(_saying(connection), *lasts))
         except BaseException as error:
             await connection.disconnect(nowait=True)
-            if isinstance(error, RedisError | OSError):
+            if isinstance(error, RedisError | OSError | ConfigError):
                 raise LineLost(str(error) or type(error).__name__) from error
             raise
         line._heard = line._now()
         line.trip = line._heard - began
         line._take_over(connection)
         return line
+
+    def _seal_with(self, seal: Seal | None) -> None:
+        if seal is not None:
+            nobody: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            nobody.set_result(None)
+            self._seal, self._mark = seal, Call(packed(*seal.words), "", nobody, 0.0)
 
     def _take_over(self, connection: Any) -> None:  # noqa: ANN401 - a connection of redis-py's
         self._connection = connection
@@ -101,6 +129,8 @@ class Line(asyncio.Protocol):
     def write(self, calls: Sequence[Call]) -> None:
         """Send these in one piece."""
         now = self._now()
+        if self._mark is not None and any(call.lasting for call in calls):
+            calls = [*calls, self._mark]
         for call in calls:
             call.line, call.written = self, now
         self.waiting.extend(calls)
@@ -108,14 +138,24 @@ class Line(asyncio.Protocol):
             calls[0].packed if len(calls) == 1 else b"".join([call.packed for call in calls])
         )
 
+    def owed(self) -> list[Call]:
+        """The calls that wait for their answer here, or for it to be confirmed."""
+        calls = [*(call for call, _ in self._held), *self.waiting]
+        return [call for call in calls if not call.future.done()]
+
     def owing_s(self) -> float:
-        """How long we have been waiting for a reply without hearing a byte."""
+        """How long we have been waiting for a reply without hearing a byte.
+
+        A server that has answered and waits for its disk or its replica is not silent, up to a deadline.
+        """
+        if self._held and not self._held[0][0].future.done():
+            return 0.0
         return self._now() - max(self._heard, self.waiting[0].written) if self.waiting else 0.0
 
     def data_received(self, data: bytes) -> None:
         """Hand the replies out."""
         self._heard = self._now()
-        waiting, reader = self.waiting, self._reader
+        waiting, reader, mark = self.waiting, self._reader, self._mark
         try:
             reader.feed(data)
             reply = reader.gets()
@@ -123,14 +163,34 @@ class Line(asyncio.Protocol):
                 self.trip += (self._heard - waiting[0].written - self.trip) / 8
             while reply is not _MORE:
                 call = waiting.popleft()
-                if not call.future.done():
+                if call is mark:
+                    self._let_go(reply)
+                elif not call.future.done():
                     if type(reply) is Complaint:
                         self.holder.heed(self, call, reply.text)
+                    elif mark is not None and call.lasting:
+                        self._hold(call, reply)
                     else:
                         call.future.set_result(reply)
                 reply = reader.gets()
         except (LineLost, IndexError):  # no reply of ours: what follows would go to the wrong callers
             self.close()
+
+    def _hold(self, call: Call, reply: Any) -> None:  # noqa: ANN401 - a reply off the wire
+        if self._seal is not None:
+            call.said = self._seal.complaint(None)
+        self._held.append((call, reply))
+
+    def _let_go(self, said: Any) -> None:  # noqa: ANN401 - a reply off the wire
+        """Answer the calls that the seal confirms; where it does not, they are not answered."""
+        held, self._held = self._held, []
+        for call, reply in held:
+            if call.future.done():
+                continue
+            if self._seal is not None and not self._seal.holds(said):
+                self.holder.heed(self, call, self._seal.complaint(said))
+            else:
+                call.future.set_result(reply)
 
     def pause_writing(self) -> None:
         """Write no more for now: what is not written can still be taken back."""
@@ -152,6 +212,16 @@ class Line(asyncio.Protocol):
         """Give the connection up at once."""
         self._transport.abort()
         self.connection_lost(None)
+
+
+def _saying(connection: Any) -> Any:  # noqa: ANN401 - a connection of redis-py's
+    """A command and its reply, on a connection that is not taken over yet."""
+
+    async def say(*words: str | int) -> Any:  # noqa: ANN401 - as the command replies
+        await connection.send_command(*words)
+        return await connection.read_response()
+
+    return say
 
 
 class _Nobody:

@@ -162,7 +162,7 @@ class MemoryLedger:
             self._catch_up(book, now_ms)
             book.published = published or book.published
         last = book.changes[-1].id if book.changes else "0-0"
-        return Snapshot(now_ms, book.pool, book.published, last)
+        return Snapshot(now_ms, book.pool, book.published, last, self.run_id)
 
     async def open_day(self, pool: PoolName, opening: Opening) -> bool:
         """Open a day, or find it open."""
@@ -223,12 +223,13 @@ class MemoryLedger:
     async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
         """Say that we know the last number."""
         book, now_ms = self.books[pool], self._now_ms()
-        self._catch_up(book, now_ms)
         if book.pool is None:
             return Attestation(Attest.REFUSED, rules.NO_DAY)
+        inherited = _inherited_seq(book, book.pool)
+        self._catch_up(book, now_ms)
         if book.pool.attested == self.run_id:
             return Attestation(Attest.ALREADY)
-        if (lost := _lost_since(book, book.pool, seq, balance_fen)) is not None:
+        if (lost := _lost_since(book, inherited, seq, balance_fen)) is not None:
             return Attestation(Attest.REFUSED, lost)
         self._become(book, day.attested(book.pool, self.run_id), now_ms, "attested")
         return Attestation(Attest.ATTESTED)
@@ -244,10 +245,16 @@ class MemoryLedger:
             book.changes.append(replace(change, id=f"{last[0] + 1}-0"))
 
 
-def _lost_since(book: Book, pool: Pool, seq: int, balance_fen: int) -> str | None:
+def _inherited_seq(book: Book, pool: Pool) -> int:
+    """How far the numbers went when the store was found changed; what came later says nothing of them."""
+    noted = (change.seq for change in reversed(book.changes) if change.reason == day.STORE_CHANGED)
+    return next(noted, 0) if pool.halted == day.STORE_CHANGED else pool.seq
+
+
+def _lost_since(book: Book, inherited: int, seq: int, balance_fen: int) -> str | None:
     """Tell why a store cannot have all that was answered up to a number; None if it may."""
-    if pool.seq < seq:
-        return f"seq: the store ends at {pool.seq}"
+    if inherited < seq:
+        return f"seq: the store ended at {inherited}"
     if seq and (entry := next((it for it in book.journal if it.seq == seq), None)) is None:
         return f"seq: the store has no entry {seq}"
     if seq and entry and entry.balance_fen != balance_fen:

@@ -23,7 +23,8 @@ from quota.endpoints import Redis
 from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
-from quota.library import Library, connected
+from quota.library import Library
+from quota.nodes import connected
 from quota.pool import Pool
 from quota.watch import report_of
 
@@ -35,13 +36,13 @@ _REFUSED = 3  # 2 is a command line that is not understood
 @asynccontextmanager
 async def ledger_of(settings: Redis) -> AsyncIterator[RedisLedger]:
     """Reach a store for a while, with our library loaded."""
-    client = connected(settings)
+    nodes = connected(settings)
     try:
-        library = Library(client)
+        library = Library(nodes, settings.durability, settings.deadline_ms * 3 // 4)
         await library.load()
         yield RedisLedger(library)
     finally:
-        await client.aclose()
+        await nodes.aclose()
 
 
 async def reports(ledger: RedisLedger, pools: Sequence[PoolName]) -> list[StatusReport]:

@@ -18,7 +18,13 @@ from urllib.parse import urlsplit
 from redis import Redis as SyncRedis
 from redis import connection as sync
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.asyncio.connection import (
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
@@ -67,6 +73,14 @@ class Route:
             options["host"], options["port"] = address
         return self.kind(**options)
 
+    def client(self, address: Address | None, deadline_s: float) -> Redis:
+        """Build a client of our own that waits for no answer longer than this, and repeats nothing."""
+        options = {**self.options, **_OURS, "retry": Retry(NoBackoff(), 0)}
+        options["socket_timeout"] = options["socket_connect_timeout"] = deadline_s
+        if address is not None:
+            options["host"], options["port"] = address
+        return Redis.from_pool(ConnectionPool(connection_class=self.kind, **options))
+
     async def aclose(self) -> None:
         """Close the connections to the sentinels, where they are ours."""
         if self.sentinel is not None:
@@ -81,10 +95,13 @@ _OF_SYNC: Mapping[Any, Any] = {
 """The connections of redis-py for threads, and those for loops that take the same options."""
 
 
-def route_to(store: str | Redis | RedisCluster | SyncRedis) -> Route:
-    """Find the way to a store. Raises ConfigError when the URL cannot be read."""
+def route_to(store: str | Redis | RedisCluster | SyncRedis, **more: str) -> Route:
+    """Find the way to a store. Raises ConfigError when the URL cannot be read.
+
+    ``more`` are options of redis-py that do not stand in the URL.
+    """
     if isinstance(store, str):
-        return _by_url(store)
+        return _by_url(store, more)
     if isinstance(store, RedisCluster):
         return _by_cluster_client(store)
     return _by_client(store)
@@ -115,16 +132,16 @@ def _kept(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _by_url(url: str) -> Route:
+def _by_url(url: str, more: Mapping[str, str]) -> Route:
     scheme, _, rest = url.partition("://")
     base, _, several = scheme.partition("+")
     try:
         if several == "" and base in {*_SCHEMES, "unix"}:
-            route = _by_plain_url(url)
+            route = _by_plain_url(url, more)
         elif several == "cluster" and base in _SCHEMES:
-            route = _by_cluster_url(base, rest)
+            route = _by_cluster_url(base, rest, more)
         elif several == "sentinel" and base in _SCHEMES:
-            route = _by_sentinel_url(base, rest)
+            route = _by_sentinel_url(base, rest, more)
         else:
             raise ConfigError(f"url: {_SHAPES}")
         route.connection(route.seeds[0] if route.seeds else None)
@@ -133,13 +150,13 @@ def _by_url(url: str) -> Route:
     return route
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options(url: str, more: Mapping[str, str]) -> dict[str, Any]:
     """Read a URL of one server; the password may come from a file."""
     parts = urlsplit(url)
     path_fits = parts.scheme == "unix" or re.fullmatch(r"(/[0-9]*)?", parts.path)
     if not path_fits or parts.port == -1:  # reading the port is what checks it
         raise ValueError("path")
-    options: dict[str, Any] = dict(parse_url(url))
+    options: dict[str, Any] = {**parse_url(url), **more}
     if (place := options.pop("password_file", None)) is not None:
         try:
             options["password"] = Path(place).read_text("utf-8").rstrip("\r\n")
@@ -148,8 +165,8 @@ def _options(url: str) -> dict[str, Any]:
     return _kept(options)
 
 
-def _by_plain_url(url: str) -> Route:
-    options = _options(url)
+def _by_plain_url(url: str, more: Mapping[str, str]) -> Route:
+    options = _options(url, more)
     return Route(options.pop("connection_class", Connection), options)
 
 
@@ -167,20 +184,20 @@ def _split(rest: str) -> tuple[str, list[Address], str, str]:
     return user + at, found, path, mark + query
 
 
-def _by_cluster_url(base: str, rest: str) -> Route:
+def _by_cluster_url(base: str, rest: str, more: Mapping[str, str]) -> Route:
     user, seeds, path, query = _split(rest)
     if path not in {"", "0"}:
         raise ConfigError("url: a cluster has one database, 0")
-    options = _options(f"{base}://{user}{seeds[0][0]}{query}")
+    options = _options(f"{base}://{user}{seeds[0][0]}{query}", more)
     return Route(options.pop("connection_class", Connection), options, tuple(seeds))
 
 
-def _by_sentinel_url(base: str, rest: str) -> Route:
+def _by_sentinel_url(base: str, rest: str, more: Mapping[str, str]) -> Route:
     user, sentinels, path, query = _split(rest)
     service, _, database = path.partition("/")
     if not service:
         raise ConfigError("url: a sentinel's URL names its service: redis+sentinel://host:port/service/db")
-    options = _options(f"{base}://{user}unused/{database}{query}")
+    options = _options(f"{base}://{user}unused/{database}{query}", more)
     encrypted = options.pop("connection_class", Connection) is SSLConnection
     own = {
         name: options.pop(f"sentinel_{name}")

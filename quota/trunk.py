@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import AuthenticationError, NoPermissionError
 
+from quota.durability import NOT_KEPT, Durability
 from quota.errors import ConfigError
 from quota.line import Call, Line, LineLost, ended
 from quota.routes import Address, Route
@@ -23,7 +24,7 @@ _PATIENCE_TRIPS = 4
 _QUICK_HOPS = 3
 _LATER = (
     *("LOADING", "BUSY", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "MISCONF"),
-    *("OOM", "ERR Function not found"),
+    *("OOM", "ERR Function not found", NOT_KEPT),
 )
 """What passes by itself: the same call may be answered a moment later."""
 
@@ -87,10 +88,10 @@ class Trunk:
         """Try once. In a cluster, a node that does not answer is left, and others are asked."""
         board = self._board
         try:
-            line = await Line.open(board.route.connection(self.address), self, board.patience_s)
+            line = await Line.open(board.route.connection(self.address), self, board.patience_s, board.lasts)
         except LineLost as lost:
             self.trouble = str(lost)
-            self.barred = isinstance(lost.__cause__, AuthenticationError | NoPermissionError)
+            self.barred = isinstance(lost.__cause__, AuthenticationError | NoPermissionError | ConfigError)
             self.ready.set()
             return self.line is None and board.left(self, self.trouble)
         self._adopt(line)
@@ -107,7 +108,7 @@ class Trunk:
         old, self.line = self.line, line
         if old is not None:
             self._old.add(old)
-            self._queue[:0] = [call for call in old.waiting if not call.future.done()]
+            self._queue[:0] = old.owed()
             self._board.loop.call_later(self._board.deadline_s, old.close)
         self.ready.set()
         self._board.explore(self)
@@ -123,7 +124,7 @@ class Trunk:
         """A connection has room again, or is lost: then what it owed is asked again."""
         if line is self.line and line.closed:
             self.line = None
-            lost = [call for call in line.waiting if not call.future.done()]
+            lost = line.owed()
             for call in lost:
                 call.said = "the connection was lost"
             self._queue[:0] = lost
@@ -143,8 +144,9 @@ class Trunk:
 class Switchboard:
     """Finds the node of a pool, and ends every call at its deadline."""
 
-    def __init__(self, route: Route, deadline_s: float) -> None:
+    def __init__(self, route: Route, deadline_s: float, durability: Durability = Durability.MEMORY) -> None:
         self.route = route
+        self.lasts = (durability, max(1, round(deadline_s * 1000)))
         self.deadline_s = deadline_s
         self.patience_s = max(0.5, 10 * deadline_s)
         self.closed = False
@@ -168,9 +170,10 @@ class Switchboard:
         """Where a pool is, as far as we know; None where there is but one server."""
         return self._places.get(pool) or (self._nodes[0] if self._nodes else None)
 
-    def ask(self, packed_call: bytes, pool: str) -> Call:
+    def ask(self, packed_call: bytes, pool: str, *, lasting: bool = False) -> Call:
         """Ask the pool's node. The call's future is done by its deadline at the latest."""
-        call = Call(packed_call, pool, self.loop.create_future(), self.loop.time() + self.deadline_s)
+        due = self.loop.time() + self.deadline_s
+        call = Call(packed_call, pool, self.loop.create_future(), due, lasting=lasting)
         calls = self._open
         while calls and calls[0].future.done():
             calls.popleft()
@@ -181,9 +184,7 @@ class Switchboard:
         return call
 
     def _submit(self, call: Call) -> None:
-        trunk = self._trunk
-        if self._nodes:
-            trunk = self.trunk(self.place(call.pool))
+        trunk = self.trunk(self.place(call.pool)) if self._nodes else self._trunk
         trunk.ask(call)
 
     def _look(self) -> None:

@@ -187,9 +187,15 @@ class Watch:
         """What will need a person soon, though we are ready."""
         calendar, clock = self.days.almanac.calendar, self.days.almanac.clock
         left = calendar.days_left(clock.today())
-        if left >= _CALENDAR_WARNING_DAYS:
-            return []
-        return [f"the table of trading days ends in {left} days, on {calendar.ends}"]
+        ends = [f"the table of trading days ends in {left} days, on {calendar.ends}"]
+        doubts = self.days.witness.doubts
+        return [
+            *(
+                f"{pool}: halted, the store changed and is not attested: {why}"
+                for pool, why in doubts.items()
+            ),
+            *(ends if left < _CALENDAR_WARNING_DAYS else ()),
+        ]
 
 
 @lru_cache(maxsize=64)

@@ -63,7 +63,10 @@ def _answers(client: Redis) -> bool:
 
 @dataclass(slots=True)
 class Quotad:
-    """One `quotad run` and the settings it reads; ``toml`` adds lines below ``[market]``."""
+    """One `quotad run` and the settings it reads; ``toml`` adds lines below ``[market]``.
+
+    ``store`` replaces the URL of its store, and may add lines below ``[redis]``.
+    """
 
     directory: Path
     store_port: int
@@ -72,6 +75,7 @@ class Quotad:
     mqtt: str = ""
     at: str | None = AT
     name: str = "quotad"
+    store: str = ""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -99,11 +103,14 @@ class Quotad:
     def write(self) -> None:
         """Write the settings."""
         self.config.write_text(
-            f'[redis]\nurl = "redis://127.0.0.1:{self.store_port}/0"\ndeadline_ms = 1000\n'
+            f"[redis]\ndeadline_ms = 1000\n{self.store or self._own_store()}\n"
             f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.broker_port}"\nclient_id = "{self.name}"\n{self.mqtt}\n'
             f'[http]\nlisten = "127.0.0.1:{self.port}"\n'
             f'[market]\nhkd_cny = "0.91250"\n{self.toml}\n'
         )
+
+    def _own_store(self) -> str:
+        return f'url = "redis://127.0.0.1:{self.store_port}/0"'
 
     def start(self) -> None:
         """Start it; it may take a moment until it is ready."""

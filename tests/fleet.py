@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 
 from tests.servers import START_SECONDS, Store, binary, free_port, wait_for_port
 
+_AT_ONCE = ("--repl-diskless-sync-delay", "0")
 SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
 
 
@@ -79,6 +80,27 @@ async def _text(port: int, what: str) -> str:
     return text
 
 
+async def met(port: int, ports: list[int]) -> None:
+    """Let another node join a cluster, without any slot, and wait until all know it."""
+    await say(port, "CLUSTER", "MEET", "127.0.0.1", ports[0], await _bus(ports[0]))
+    async with asyncio.timeout(START_SECONDS):
+        for each in (port, *ports):
+            while not await _serves(each, len(ports) + 1):  # noqa: ASYNC110 - other processes set no event of ours
+                await asyncio.sleep(0.02)
+
+
+async def move(key: str, source: int, target: int) -> None:
+    """Move a key's slot with all that is in it, as redis-cli --cluster reshard does."""
+    slot = await say(source, "CLUSTER", "KEYSLOT", key)
+    ids = {port: (await say(port, "CLUSTER", "MYID")).decode() for port in (source, target)}
+    await say(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
+    await say(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
+    names = await say(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
+    await say(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *names)
+    for port in (target, source):
+        await say(port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+
+
 @dataclass(slots=True)
 class Watched:
     """A primary, a replica of it, and a Sentinel that watches them as ``quota``."""
@@ -92,7 +114,7 @@ class Watched:
 @contextmanager
 def watched(directory: Path) -> Iterator[Watched]:
     """Run them, and wait until the Sentinel knows the replica."""
-    primary, replica = (Store(directory / name, "redis") for name in ("first", "second"))
+    primary, replica = (Store(directory / name, "redis", _AT_ONCE) for name in ("first", "second"))
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for store in (primary, replica):
@@ -111,6 +133,7 @@ def watched(directory: Path) -> Iterator[Watched]:
             processes.append(subprocess.Popen(command, stdout=output, stderr=output))
         wait_for_port(port, processes[0], log)
         asyncio.run(_known(port))
+        asyncio.run(linked(primary.port))
         yield Watched(primary, replica, port, processes[0])
     finally:
         for process in processes:
@@ -118,6 +141,19 @@ def watched(directory: Path) -> Iterator[Watched]:
             process.wait(START_SECONDS)
         primary.stop()
         replica.stop()
+
+
+async def linked(port: int) -> None:
+    """Wait until a primary's writes reach a replica; for a second after its copy they may not yet."""
+    key = "{NB-SH}:linked"
+    async with (
+        asyncio.timeout(2 * START_SECONDS),
+        Redis(port=port, single_connection_client=True, protocol=2) as client,
+    ):
+        await client.set(key, "")
+        while await client.wait(1, 100) < 1:
+            pass
+        await client.delete(key)
 
 
 async def _known(port: int) -> None:

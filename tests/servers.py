@@ -136,10 +136,14 @@ def _user() -> str:
 
 @dataclass(slots=True)
 class Store:
-    """A store of our own, ``valkey`` or ``redis``, that keeps nothing beyond its life."""
+    """A store of our own, ``valkey`` or ``redis``, that keeps nothing beyond its life.
+
+    ``options`` are further ones of its command line; what they say last counts.
+    """
 
     directory: Path
     name: str
+    options: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -154,7 +158,9 @@ class Store:
         command = [self._binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [*command, "--appendonly", "no", "--dir", str(self.directory)], stdout=output, stderr=output
+                [*command, "--appendonly", "no", "--dir", str(self.directory), *self.options],
+                stdout=output,
+                stderr=output,
             )
         wait_for_port(self.port, self.process, log)
 

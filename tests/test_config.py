@@ -77,7 +77,10 @@ MANY = "must be one of NB-SH, NB-SZ, SB-SH, SB-SZ"
 LEVELS = "alerts.levels: must be whole numbers from 1 to 100, each above the one before, and at least one"
 ROOT = "mqtt.root: must be a topic without + and #, without / at either end and without $ in front"
 LISTEN = "http.listen: must be host:port, like 127.0.0.1:9464"
-REDIS_URL = "redis.url: must be redis://host:port/number or rediss://host:port/number"
+REDIS_URL = (
+    "redis.url: must be redis://host:port/number, rediss://…, unix:///path, "
+    "redis+sentinel://host:port,host:port/name/number or redis+cluster://host:port,host:port"
+)
 MQTT_URL = "mqtt.url: must be mqtt://host:port or mqtts://host:port"
 NO_USER = "must not carry a user or a password, use username and password_file"
 YUAN = "must be an amount in yuan: digits, with at most two decimals"
@@ -103,6 +106,7 @@ RATE_RULE = "market.hkd_cny: must be a decimal string below 10 with at most 5 de
         ("[redis]\ndeadline_ms = 60001", "redis.deadline_ms: must be from 50 to 60000"),
         ("[redis]\ndeadline_ms = 99.5", "redis.deadline_ms: must be a whole number"),
         ("[redis]\ndeadline_ms = 'soon'", "redis.deadline_ms: must be a whole number"),
+        ("[redis]\ndurability = 'disk'", "redis.durability: must be one of memory, fsync, replica"),
         ("[redis]\ndeadline_ms = []", "redis.deadline_ms: must be a whole number"),
         (
             "[redis]\npassword = 'pw'",

@@ -14,8 +14,9 @@ import pytest
 from quota.decision import PoolName, Verdict
 from quota.endpoints import Redis as RedisSettings
 from quota.ledger import RedisLedger
-from quota.library import Library, connected
+from quota.library import Library
 from quota.money import yuan_to_fen
+from quota.nodes import connected
 from quota.record import keys
 from tests import traffic
 from tests.daemons import House, house

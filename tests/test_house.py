@@ -20,13 +20,14 @@ PYTHON = sorted(
 
 FLOORS = (
     {"decision", "errors", "money", "flaws"},
-    {"events", "answers", "routes"},
+    {"events", "answers", "routes", "durability"},
     {"clock", "pool", "endpoints", "wire"},
-    {"day", "rulebook", "journal", "charge", "line"},
+    {"day", "rulebook", "journal", "charge", "line", "nodes"},
     {"rules", "config", "feed", "library", "forecast", "traces", "trunk"},
     {"record", "course", "holds", "standing", "retrace", "latch"},
     {"ledger", "verify", "tape", "sentences", "history", "gateway"},
-    {"memory", "shown", "figures", "days", "embedded", "logs", "notify"},
+    {"memory", "shown", "figures", "witness", "embedded", "logs", "notify"},
+    {"days"},
     {"metrics"},
     {"daemon", "watch", "follow"},
     {"running", "console"},

@@ -23,7 +23,7 @@ from quota.routes import route_to
 from tests.agreement.state import command
 from tests.agreement.trading import POOL, opening
 from tests.certificates import certify
-from tests.fleet import Watched, joined, redis_servers, say, watched
+from tests.fleet import Watched, joined, move, redis_servers, say, watched
 from tests.rigs import SOON_S
 from tests.servers import Store
 
@@ -217,22 +217,10 @@ async def test_a_pool_that_moves_is_followed(cluster: list[int]) -> None:
     target = next(port for port in cluster if port != source)
     async with PreTrade(f"redis+cluster://127.0.0.1:{source}", source="gw1", deadline_ms=PLENTY_MS) as gate:
         before = await gate.reserve(POOL, "a", "buy", "1", 1)
-        await move(source, target)
+        await move(keys(POOL)[0], source, target)
         replayed = await gate.reserve(POOL, "a", "buy", "1", 1)
         after = await gate.reserve(POOL, "b", "buy", "1", 1)
     assert (before.seq, replayed.seq, replayed.replayed, after.seq) == (1, 1, True, 2)
-
-
-async def move(source: int, target: int) -> None:
-    """Move the pool's slot with its keys, as redis-cli --cluster reshard does."""
-    slot = await say(source, "CLUSTER", "KEYSLOT", keys(POOL)[0])
-    ids = {port: (await say(port, "CLUSTER", "MYID")).decode() for port in (source, target)}
-    await say(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-    await say(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-    names = await say(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
-    await say(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *names)
-    for port in (target, source):
-        await say(port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target])
 
 
 async def test_a_ready_cluster_client(cluster: list[int]) -> None:

@@ -28,7 +28,7 @@ local function apply_batch(keys, args)
     out[i + 1] = '\151' .. cmsgpack.pack(outcome, verdict, reason or '', pool and pool.balance_fen, seq,
                                          frame and frame.status or 'closed', frame and frame.phase or 'closed')
   end
-  if pool then commit(batch) end
+  if pool then commit_answer(batch) end
   return table.concat(out)
 end
 

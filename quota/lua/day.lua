@@ -11,7 +11,7 @@ local function is_later(id, than)
 end
 
 -- Judges the clock, remembers which change was published last, and returns the server's
--- milliseconds and the hash (empty where no day is open).
+-- milliseconds, the hash (empty where no day is open) and the server's run_id.
 local function tick(keys, args)
   local batch = begin_batch(keys)
   if batch.pool then
@@ -20,7 +20,7 @@ local function tick(keys, args)
     local published = redis.call('HGET', keys[1], 'published')
     if is_later(args[1], published) then redis.call('HSET', keys[1], 'published', args[1]) end
   end
-  return {whole(batch.now), redis.call('HGETALL', keys[1])}
+  return {whole(batch.now), redis.call('HGETALL', keys[1]), run_id}
 end
 
 local DAY_KEYS = {'pool', 'orders', 'execs', 'holds', 'changes', 'journal'}
@@ -231,9 +231,23 @@ local function set_rate(keys, args)
   return {'set'}
 end
 
+-- How far the numbers went when this store was found to be another one. What came later fills the
+-- numbers up again that were lost, and says nothing of them.
+local function inherited_seq(batch)
+  for _, entry in ipairs(redis.call('XREVRANGE', batch.keys[5], '+', '-', 'COUNT', 1000)) do
+    local fields, seq = entry[2], nil
+    for i = 1, #fields, 2 do
+      if fields[i] == 'seq' then seq = tonumber(fields[i + 1]) end
+      if fields[i] == 'reason' and fields[i + 1] == STORE_CHANGED then return seq end
+    end
+  end
+  return 0
+end
+
 -- Why this store may not be attested to have all that was answered up to `seq`, or nil if it may.
-local function lost_since(batch, seq, balance)
-  if batch.pool.seq < seq then return 'seq: the store ends at ' .. whole(batch.pool.seq) end
+-- `inherited` is the last number that it came with.
+local function lost_since(batch, seq, balance, inherited)
+  if inherited < seq then return 'seq: the store ended at ' .. whole(inherited) end
   if seq == 0 then return nil end
   local id = whole(seq) .. '-0'
   local entry = redis.call('XRANGE', batch.keys[6], id, id)[1]
@@ -250,9 +264,11 @@ local function attest(keys, args)
   local batch = begin_batch(keys)
   if not batch.pool then return {'refused', NO_DAY} end
   local seq, balance = tonumber(args[1]), args[2]
+  local noted = batch.pool.frame.halted == STORE_CHANGED
+  local inherited = noted and inherited_seq(batch) or batch.pool.seq
   catch_up(batch)
   local was = batch.pool.frame
-  local lost = lost_since(batch, seq, balance)
+  local lost = lost_since(batch, seq, balance, inherited)
   local outcome = was.attested == run_id and 'already' or lost and 'refused' or 'attested'
   if outcome == 'attested' then
     local halted = was.halted ~= STORE_CHANGED and was.halted or ''

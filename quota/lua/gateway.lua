@@ -114,7 +114,7 @@ local function reserve(keys, args)
   catch_up(batch)
   local outcome, verdict, seq, reason = apply(batch, {'new', order_id, side, milli, units, '', '', text, hold})
   if reason then return invalid(reason) end
-  commit(batch)
+  commit_answer(batch)
   return {verdict, pool.balance_fen, seq, outcome == 'duplicate' and 1 or 0, pool.frame.status}
 end
 
@@ -140,7 +140,7 @@ local function release(keys, args)
     spend(batch, id, was, 'released')
     outcome = 'unknown'
   end
-  commit(batch)
+  commit_answer(batch)
   return {outcome, pool.balance_fen, pool.seq}
 end
 

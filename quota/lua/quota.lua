@@ -528,6 +528,7 @@ local function commit(batch)
   put_records(keys[3], batch.exec_ids, batch.execs, pack_exec)
   put_holds(batch)
   call('HSET', keys[1], unpack(out))
+  return true
 end
 
 -- Events. --------------------------------------------------------------------------------------

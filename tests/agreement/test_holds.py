@@ -155,7 +155,7 @@ async def limited(client: Redis, store: Store, rules: str) -> RedisLedger:
 
 
 async def closed(ledger: RedisLedger) -> None:
-    await ledger._library._client.aclose()
+    await ledger._library._nodes.aclose()
 
 
 @pytest.mark.parametrize("level", ["plain", "exact"])
@@ -220,8 +220,9 @@ async def test_a_copy_of_a_store_takes_no_buys_until_it_is_attested(
             assert await copy.check(POOL, Side.BUY) == (Verdict.HALTED, 999_800, Status.HALTED)
             assert (await copy.reserve(POOL, buy("c"))).verdict is Verdict.HALTED
             assert (await copy.reserve(POOL, buy("b"))).replayed
-            refused = await copy.attest(POOL, 4, 999_800)
-            assert (refused.outcome, refused.detail) == (Attest.REFUSED, "seq: the store ends at 3")
+            for seq in (4, 3):  # what came after the change stands for nothing that was lost
+                refused = await copy.attest(POOL, seq, 999_800)
+                assert (refused.outcome, refused.detail) == (Attest.REFUSED, "seq: the store ended at 2")
             assert (await copy.attest(POOL, 2, 999_800)).outcome is Attest.ATTESTED
             assert (await copy.reserve(POOL, buy("d"))).verdict is Verdict.ACCEPTED
             reasons = [change.reason for change in await copy.changes(POOL, "0-0")]
