@@ -32,6 +32,7 @@ from quota.money import rate_e5, rate_text, yuan_to_fen
 from quota.rulebook import ASSUMED
 
 _PREFIX, _DELIMITER = "QUOTA_", "__"
+_SECRETS = {"redis": "password", "mqtt": "password", "http": "token"}
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _RULES = {
     "extra_forbidden": "unknown key",
@@ -209,12 +210,11 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _secrets_in(table: dict[str, Any]) -> list[str]:
-    """Take passwords out of what the file says, and say so."""
-    held = [name for name in ("redis", "mqtt") if isinstance(table.get(name), dict)]
+    """Take secrets out of what the file says, and say so."""
     return [
-        f"{name}.password: must not stand in the file: use password_file or {_PREFIX}{name.upper()}__PASSWORD"
-        for name in held
-        if table[name].pop("password", None) is not None
+        f"{name}.{key}: must not stand in the file: use {key}_file or {_PREFIX}{name.upper()}__{key.upper()}"
+        for name, key in _SECRETS.items()
+        if isinstance(table.get(name), dict) and table[name].pop(key, None) is not None
     ]
 
 

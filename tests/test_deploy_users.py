@@ -20,7 +20,8 @@ from quota.endpoints import Redis as Settings
 from quota.errors import ConfigError, QuotaError
 from quota.events import Bust, Cancelled, Event
 from quota.ledger import Act, RedisLedger
-from quota.library import Library, connected
+from quota.library import Library
+from quota.nodes import connected
 from quota.record import RedisRecord, Verified, keys
 from quota.verify import verify
 from tests.agreement.state import command, server_ms
@@ -277,7 +278,8 @@ async def test_a_store_whose_users_have_no_passwords_yet_lets_nobody_in(tmp_path
 
 async def test_quotad_says_whose_mistake_a_wrong_password_is(store: Guarded) -> None:
     wrong = Settings(url=f"redis://127.0.0.1:{store.port}", username="quotad", password=SecretStr("s3cr3t"))
-    async with connected(wrong) as client:
-        with pytest.raises(ConfigError) as error:
-            await Library(client).load()
+    nodes = connected(wrong)
+    with pytest.raises(ConfigError) as error:
+        await Library(nodes).load()
+    await nodes.aclose()
     assert "s3cr3t" not in str(error.value)
