@@ -35,6 +35,8 @@ class Answer(msgspec.Struct, frozen=True):
 
     Of a release, ``released`` is the store's word; the outcome is ``accepted`` where nothing is
     charged under the id any more, and ``refused`` where the order is settled.
+
+    ``reservation`` says that this answers a ``reserve``: only then may an order go out on it.
     """
 
     outcome: Result
@@ -46,14 +48,17 @@ class Answer(msgspec.Struct, frozen=True):
     local: bool = False
     released: Released | None = None
     reason: str = ""
+    reservation: bool = False
 
     def may_send(self, side: Side | str) -> bool:
         """Whether an order of that side may go out on this answer.
 
         The policy for what is unknown: a buy is held back, because it might overdraw the quota;
-        a sell goes, because sells are always let through.
+        a sell goes, because sells are always let through. No order goes out on the answer to a check,
+        a status or a release: only a reservation is a promise.
         """
-        return self.outcome is Result.ACCEPTED or (self.outcome is Result.UNKNOWN and side == Side.SELL)
+        sendable = self.outcome is Result.ACCEPTED or (self.outcome is Result.UNKNOWN and side == Side.SELL)
+        return self.reservation and sendable
 
 
 USED_UP = Answer(
@@ -62,6 +67,6 @@ USED_UP = Answer(
 """What any buy gets for the rest of a day on which the quota has run out."""
 
 
-def unknown(reason: str) -> Answer:
+def unknown(reason: str, *, reservation: bool = False) -> Answer:
     """No answer in time, and what was heard instead."""
-    return Answer(Result.UNKNOWN, reason=reason)
+    return Answer(Result.UNKNOWN, reason=reason, reservation=reservation)

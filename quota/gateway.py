@@ -55,13 +55,15 @@ class Question(NamedTuple):
     pool: PoolName
     read: Callable[[Any], Answer]
     lasting: bool = False
+    reservation: bool = False
 
 
 class PreTrade:
     """The gateway's side of the ledger, for one event loop.
 
-    Every call ends within the deadline and raises nothing but BadArgument: what the store did not
-    answer is ``unknown``, and the answer's ``reason`` says what was heard. Callers on one loop share
+    Every call ends within the deadline and raises nothing but BadArgument, or ConfigError outside the
+    ``with``: what the store did not answer is ``unknown``, and the answer's ``reason`` says what was
+    heard. Callers on one loop share
     a connection and its round trips; a caller may be cancelled at any moment.
 
     ``durability`` is what a reservation or release has to outlive before it is answered: ``memory``,
@@ -144,7 +146,7 @@ class PreTrade:
         packed = wire.reservation(name, order_id, amount, hold_ms, self._tail)
         if first and side is Side.BUY and self._used_up(name):
             return USED_UP
-        return Question(packed, name, wire.reserved, lasting=True)
+        return Question(packed, name, wire.reserved, lasting=True, reservation=True)
 
     def look(self, pool: str, side: str, *, asking: bool = False) -> Question | Answer:
         """Check the arguments of a look; answer it if that needs no ``asking``."""
@@ -175,7 +177,7 @@ class PreTrade:
         if isinstance(question, Answer):
             await self._give_way()
             return question
-        packed, pool, read, lasting = question
+        packed, pool, read, lasting, reservation = question
         board = self._board
         if board is None or board.closed:
             raise ConfigError("a PreTrade is used inside its `with`")
@@ -184,11 +186,13 @@ class PreTrade:
         call = board.ask(packed, pool, lasting=lasting)
         reply = await call.future
         if reply is None:
-            return unknown(f"no answer within {self._deadline_ms} ms" + (call.said and f": {call.said}"))
+            why = f"no answer within {self._deadline_ms} ms" + (call.said and f": {call.said}")
+            return unknown(why, reservation=reservation)
         try:
             answer = read(reply)
         except (KeyError, IndexError, TypeError):
-            return unknown(f"the store's reply is none that we know: {reply!r:.100}")
+            why = f"the store's reply is none that we know: {reply!r:.100}"
+            return unknown(why, reservation=reservation)
         if answer.status is Status.EXHAUSTED:
             latch.learn(heard)
         return answer
@@ -210,10 +214,13 @@ class PreTradeSync:
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        """Connect; raises ConfigError as PreTrade does."""
-        loop = self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
-        self._thread.start()
+        """Connect; raises ConfigError as PreTrade does, and where it was entered before."""
+        with self._gate:
+            if self._thread is not None:
+                raise ConfigError("a PreTradeSync is entered once")
+            loop = self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=_run, args=(loop,), name=self._name, daemon=True)
+            self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._inner.__aenter__(), loop).result()
         except BaseException:

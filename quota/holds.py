@@ -19,7 +19,7 @@ from quota.pool import Order, Pool
 from quota.rules import Step, answered_again, apply_new, decided, numbered, without_day
 
 LAPSES = 100
-"""How many holds end in one call, at most: the store does nothing else meanwhile."""
+"""How many holds end in one call: the store does nothing else meanwhile."""
 
 
 def reserve(
@@ -47,10 +47,15 @@ def with_lapse(pool: Pool, lapses_ms: int) -> Pool:
     return replace(pool, next_lapse_ms=min(lapses_ms, pool.next_lapse_ms or lapses_ms))
 
 
-def due(holds: Mapping[str, int], now_ms: int) -> list[str]:
-    """List the reservations that lapse now, oldest first, up to the hundred."""
+def due(pool: Pool, holds: Mapping[str, int], now_ms: int) -> list[str]:
+    """List the reservations that lapse now, oldest first, up to the hundred.
+
+    Those that are judged as of before trading began lapse all at once: its start must not be judged
+    with some of them charged.
+    """
     ended = sorted((lapses_ms, order_id) for order_id, lapses_ms in holds.items() if lapses_ms <= now_ms)
-    return [order_id for _, order_id in ended[:LAPSES]]
+    early = sum(as_of(pool, lapses_ms, now_ms) < now_ms for lapses_ms, _ in ended)
+    return [order_id for _, order_id in ended[: max(LAPSES, early)]]
 
 
 def as_of(pool: Pool, lapses_ms: int, now_ms: int) -> int:

@@ -180,8 +180,8 @@ class Library:
 
     async def recognise(self, key: str, run_id: str) -> None:
         """Check a key's server where it is not the one that we checked, but started or promoted since."""
-        node = self._nodes.of(key)
-        if node in self._run_ids and self._run_ids[node] != run_id:
+        node, process = self._nodes.of(key), run_id.partition("-")[0]
+        if node in self._run_ids and self._run_ids[node] != process:
             await self._serve(node)
 
     async def _serve(self, node: Redis) -> None:

@@ -14,11 +14,16 @@ from typing import Any, Protocol, Self
 import hiredis
 from redis.exceptions import RedisError
 
-from quota.durability import Durability, Seal, seal_of
+from quota.durability import NOT_KEPT, Durability, Seal, seal_of
 from quota.errors import ConfigError
 from quota.wire import Complaint, packed
 
 _MORE = object()
+LATER = (
+    *("LOADING", "BUSY", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "MISCONF"),
+    *("OOM", "ERR Function not found", NOT_KEPT),
+)
+"""What passes by itself: the same call may be answered a moment later."""
 
 
 class LineLost(Exception):
@@ -30,16 +35,18 @@ class Call:
 
     ``future`` gets the reply, a Complaint, or None where no answer came in time. ``said`` is what
     was heard last instead of an answer, ``written`` when it was last sent, by the loop's clock. The
-    answer of a ``lasting`` one counts only once the line's seal has confirmed it.
+    answer of a ``lasting`` one counts only once the line's seal has confirmed it. One that is
+    ``asking`` goes to a node that a cluster is moving the pool to: ASKING is written just before it.
     """
 
-    __slots__ = ("due", "future", "hops", "lasting", "line", "packed", "pool", "said", "written")
+    __slots__ = ("asking", "due", "future", "hops", "lasting", "line", "packed", "pool", "said", "written")
 
     def __init__(
         self, packed: bytes, pool: str, future: asyncio.Future[Any], due: float, *, lasting: bool = False
     ) -> None:
         self.packed, self.pool, self.future, self.due = packed, pool, future, due
         self.lasting = lasting
+        self.asking = False
         self.line: Line | None = None
         self.written = 0.0
         self.hops = 0
@@ -112,9 +119,7 @@ class Line(asyncio.Protocol):
 
     def _seal_with(self, seal: Seal | None) -> None:
         if seal is not None:
-            nobody: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            nobody.set_result(None)
-            self._seal, self._mark = seal, Call(packed(*seal.words), "", nobody, 0.0)
+            self._seal, self._mark = seal, _unawaited(*seal.words)
 
     def _take_over(self, connection: Any) -> None:  # noqa: ANN401 - a connection of redis-py's
         self._connection = connection
@@ -131,6 +136,9 @@ class Line(asyncio.Protocol):
         now = self._now()
         if self._mark is not None and any(call.lasting for call in calls):
             calls = [*calls, self._mark]
+        if any(call.asking for call in calls):
+            pairs = ((_unawaited("ASKING"), call) if call.asking else (call,) for call in calls)
+            calls = [call for pair in pairs for call in pair]
         for call in calls:
             call.line, call.written = self, now
         self.waiting.extend(calls)
@@ -212,6 +220,13 @@ class Line(asyncio.Protocol):
         """Give the connection up at once."""
         self._transport.abort()
         self.connection_lost(None)
+
+
+def _unawaited(*words: str | int) -> Call:
+    """A command whose reply nobody waits for."""
+    nobody: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    nobody.set_result(None)
+    return Call(packed(*words), "", nobody, 0.0)
 
 
 def _saying(connection: Any) -> Any:  # noqa: ANN401 - a connection of redis-py's

@@ -129,7 +129,7 @@ class MemoryLedger:
             return
         self._become(book, day.guarded(book.pool, self.run_id), now_ms, day.STORE_CHANGED)
         if 0 < book.pool.next_lapse_ms <= now_ms:
-            for order_id in holds.due(book.holds, now_ms):
+            for order_id in holds.due(book.pool, book.holds, now_ms):
                 self._lapse(book, book.pool, order_id, now_ms)
             next_lapse_ms = min(book.holds.values(), default=0)
             book.pool = replace(book.pool, next_lapse_ms=next_lapse_ms)
@@ -139,7 +139,10 @@ class MemoryLedger:
         at_ms = holds.as_of(pool, book.holds.pop(order_id), now_ms)
         pool = day.judged(pool, at_ms)
         self._become(book, pool, now_ms, "clock")
-        step = rules.numbered(holds.lapsed(pool, book.orders[order_id]), at_ms)
+        order = book.orders.get(order_id, Order())
+        if not order.reserved:
+            return
+        step = rules.numbered(holds.lapsed(pool, order), at_ms)
         self._write(book, step, order_id, End("lapsed", order_id).line(), now_ms)
 
     def _seen(self, pool: PoolName, now_ms: int) -> Book:

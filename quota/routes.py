@@ -221,3 +221,9 @@ def _by_sentinel_url(base: str, rest: str, more: Mapping[str, str]) -> Route:
     options.pop("host", None)
     pool = of_primaries(service, sentinel, ssl=encrypted, **options)
     return Route(pool.connection_class, _kept(pool.connection_kwargs), keeper=pool, sentinel=sentinel)
+
+
+def address_in(rest: str, of_sender: Address | None) -> Address:
+    """Read ``<slot> <host>:<port>``; a node that does not know its host means the one it is on."""
+    host, _, port = rest.rpartition(" ")[2].rpartition(":")
+    return (host or (of_sender or ("", 0))[0], int(port))

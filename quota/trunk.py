@@ -13,20 +13,16 @@ from typing import Any
 
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from quota.durability import NOT_KEPT, Durability
+from quota.durability import Durability
 from quota.errors import ConfigError
-from quota.line import Call, Line, LineLost, ended
-from quota.routes import Address, Route
+from quota.line import LATER, Call, Line, LineLost, ended
+from quota.routes import Address, Route, address_in
 from quota.wire import Complaint, packed
 
 _PAUSE_S = 0.005
+_BESIDE_S = 0.1
 _PATIENCE_TRIPS = 4
 _QUICK_HOPS = 3
-_LATER = (
-    *("LOADING", "BUSY", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "MISCONF"),
-    *("OOM", "ERR Function not found", NOT_KEPT),
-)
-"""What passes by itself: the same call may be answered a moment later."""
 
 
 class Trunk:
@@ -48,12 +44,14 @@ class Trunk:
         self._old: set[Line] = set()
 
     def ask(self, *calls: Call) -> None:
-        """Take calls: at once where nothing is under way, else with all others of this turn of the loop."""
+        """Take calls that are waited for: at once, or with all others of this turn where one is under way."""
+        wanted = [call for call in calls if not call.future.done()]
         line = self.line
         if line is not None and not line.waiting and not self._queue and not line.full:
-            line.write(calls)
+            if wanted:
+                line.write(wanted)
             return
-        self._queue += calls
+        self._queue += wanted
         if not self._called:
             self._called = True
             self._board.loop.call_soon(self._flush)
@@ -78,9 +76,14 @@ class Trunk:
             self._connecting = self._board.loop.create_task(self._connect())
 
     async def _connect(self) -> None:
+        """Try until there is one; beside a line that is only silent, ever less often, until it is heard."""
+        pause_s = _PAUSE_S
         try:
-            while not await self._connected():  # noqa: ASYNC110 - it tries anew, and waits in between
-                await asyncio.sleep(_PAUSE_S)
+            while not await self._connected():
+                if self.line is not None and not self._board.doubts(self.line):
+                    break
+                await asyncio.sleep(pause_s)
+                pause_s = _PAUSE_S if self.line is None else min(2 * pause_s, _BESIDE_S)
         finally:
             self._connecting = None
 
@@ -184,6 +187,7 @@ class Switchboard:
         return call
 
     def _submit(self, call: Call) -> None:
+        call.asking = False
         trunk = self.trunk(self.place(call.pool)) if self._nodes else self._trunk
         trunk.ask(call)
 
@@ -207,10 +211,12 @@ class Switchboard:
         """Have another connection made beside one that is silent for far longer than it usually is."""
         if line is None or line.closed or not isinstance(line.holder, Trunk):
             return
-        if line is line.holder.line and line.owing_s() > max(
-            self.deadline_s / 3, _PATIENCE_TRIPS * line.trip
-        ):
+        if line is line.holder.line and self.doubts(line):
             line.holder.connect(anew=True)
+
+    def doubts(self, line: Line) -> bool:
+        """Whether a connection has been silent for far longer than it usually is."""
+        return line.owing_s() > max(self.deadline_s / 3, _PATIENCE_TRIPS * line.trip)
 
     def heed(self, trunk: Trunk, call: Call, text: str) -> None:
         """Take an error reply: go where it points, ask again later, or let the caller know."""
@@ -218,14 +224,14 @@ class Switchboard:
         if code in {"MOVED", "ASK"} and self._nodes:
             call.hops += 1
             call.said = text
-            address = _address(rest, trunk.address)
+            address = address_in(rest, trunk.address)
             if code == "ASK":
-                asking = Call(packed("ASKING"), call.pool, self.loop.create_future(), call.due)
-                self.trunk(address).ask(asking, call)
+                call.asking = True
+                self.trunk(address).ask(call)
                 return
             self._places[call.pool] = address
             self._again(call, _PAUSE_S if call.hops > _QUICK_HOPS else 0.0)
-        elif text.startswith(_LATER):
+        elif text.startswith(LATER):
             call.said = text
             self._again(call, _PAUSE_S)
         else:
@@ -257,7 +263,7 @@ class Switchboard:
         """Take note of where an error reply points; False where it points nowhere."""
         if not text.startswith("MOVED ") or not self._nodes:
             return False
-        self._places[pool] = _address(text.removeprefix("MOVED "), self.place(pool))
+        self._places[pool] = address_in(text.removeprefix("MOVED "), self.place(pool))
         return True
 
     def explore(self, trunk: Trunk) -> None:
@@ -291,9 +297,3 @@ class Switchboard:
         for trunk in self._trunks.values():
             await trunk.aclose()
         await self.route.aclose()
-
-
-def _address(rest: str, of_sender: Address | None) -> Address:
-    """Read ``<slot> <host>:<port>``; a node that does not know its host means the one it is on."""
-    host, _, port = rest.rpartition(" ")[2].rpartition(":")
-    return (host or (of_sender or ("", 0))[0], int(port))

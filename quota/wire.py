@@ -47,6 +47,7 @@ def packed(*words: Any) -> bytes:  # noqa: ANN401 - words and numbers
 
 
 def _bulk(text: str) -> str:
+    """Pack one word, which has to be a plain str: a subclass may be written as another text than it is."""
     return f"${len(text)}\r\n{text}\r\n"
 
 
@@ -85,9 +86,9 @@ def side_named(side: str) -> Side:
 
 
 def checked(field: str, text: object) -> str:
-    """Return an id; raises BadArgument naming its field."""
+    """Return an id as a plain str; raises BadArgument naming its field."""
     try:
-        return checked_id(field, text)  # type: ignore[arg-type]  # what is no text is refused below
+        return checked_id(field, str.__str__(text))  # what is no text is a TypeError
     except (ValueError, TypeError):
         raise BadArgument(f"{field}: must be 1 to 64 characters of A-Z a-z 0-9 . _ : -") from None
 
@@ -97,37 +98,32 @@ def checked_source(source: object) -> str:
     return checked("source", source) if source != "" else "-"
 
 
-def _check_amount(price: object, quantity: object) -> None:
+def _packed_amount(side: str, price: object, quantity: object) -> str:
     if not isinstance(price, str):
         raise BadArgument("price: must be a decimal string, not a number")
+    plain = str.__str__(price)
     try:
-        milli = price_milli(price)
+        milli = price_milli(plain)
     except ValueError as error:
         raise BadArgument(str(error)) from None
     if not isinstance(quantity, int) or isinstance(quantity, bool) or not 0 < quantity <= BOUND:
         raise BadArgument(f"quantity: must be a positive integer of at most {BOUND}")
     if milli * quantity > BOUND:
         raise BadArgument(f"quantity: price × quantity must be at most {BOUND} thousandths")
+    return _bulk(str(side_named(side))) + _bulk(plain) + _bulk(str(int(quantity)))
 
 
 def reservation(
     pool: PoolName, order_id: str, amount: tuple[str, str, int], hold_ms: int | None, tail: str
 ) -> bytes:
     """Pack a reservation of an ``amount`` (side, price, quantity); ``tail`` is the packed source."""
-    checked("order_id", order_id)
-    side, price, quantity = amount
-    _check_amount(price, quantity)
-    units = str(quantity)
-    body = (
-        f"${len(order_id)}\r\n{order_id}\r\n${len(side)}\r\n{side}\r\n"
-        f"${len(price)}\r\n{price}\r\n${len(units)}\r\n{units}\r\n{tail}"
-    )
+    body = _bulk(checked("order_id", order_id)) + _packed_amount(*amount) + tail
     plain, held = _RESERVE[pool]
     if hold_ms is None:
         return (plain + body).encode()
     if not isinstance(hold_ms, int) or isinstance(hold_ms, bool) or not 0 < hold_ms <= HOLD_MAX_MS:
         raise BadArgument(f"hold_ms: must be a whole number of milliseconds from 1 to {HOLD_MAX_MS}")
-    return (held + body + _bulk(str(hold_ms))).encode()
+    return (held + body + _bulk(str(int(hold_ms)))).encode()
 
 
 def source_tail(source: object) -> str:
@@ -145,20 +141,21 @@ def look(pool: PoolName, side: Side) -> bytes:
     return _CHECK[pool, side]
 
 
-def _complained(reply: Complaint) -> Answer:
+def _complained(reply: Complaint, *, reservation: bool = False) -> Answer:
     """The store refused to carry the call out: a mistake in it is the caller's, all else is unknown."""
     if reply.text.startswith("QUOTAINVALID "):
         raise BadArgument(reply.text.removeprefix("QUOTAINVALID "))
-    return unknown(reply.text)
+    return unknown(reply.text, reservation=reservation)
 
 
 def reserved(reply: Any) -> Answer:  # noqa: ANN401 - a reply off the wire
     """Read the reply of ``quota_reserve``."""
     if isinstance(reply, Complaint):
-        return _complained(reply)
+        return _complained(reply, reservation=True)
     verdict = _VERDICTS[reply[0]]
     outcome = Result.ACCEPTED if verdict is Verdict.ACCEPTED else Result.REFUSED
-    return Answer(outcome, verdict, reply[1], reply[2], _STATUSES[reply[4]], reply[3] == 1)
+    status, replayed = _STATUSES[reply[4]], reply[3] == 1
+    return Answer(outcome, verdict, reply[1], reply[2], status, replayed, reservation=True)
 
 
 def looked(reply: Any) -> Answer:  # noqa: ANN401 - a reply off the wire

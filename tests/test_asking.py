@@ -214,6 +214,16 @@ def test_threads_that_come_after_the_end_are_told(store: Store) -> None:
     ]
 
 
+@pytest.mark.usefixtures("sync_day")
+def test_a_second_entrance_is_refused_and_leaves_the_first_at_work(store: Store) -> None:
+    with PreTradeSync(store.url, source="gw1", deadline_ms=PLENTY_MS) as gate:
+        with pytest.raises(ConfigError, match="entered once"):
+            gate.__enter__()
+        assert gate.reserve("NB-SH", "a", "buy", "1", 1).may_send("buy")
+    with pytest.raises(ConfigError, match="entered once"):
+        gate.__enter__()
+
+
 @pytest.fixture
 def sync_day(store: Store) -> None:
     """A day that trades, opened without a loop of the test's own."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from enum import Enum
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,14 +42,17 @@ async def charged(client: Redis) -> int:
     return int(fields[b"limit_fen"]) - int(fields[b"balance_fen"])
 
 
+reserved = partial(Answer, reservation=True)
+
+
 # What is answered.
 
 
 async def test_a_first_order_is_charged_and_a_repeated_one_is_replayed(gate: PreTrade) -> None:
     first = await gate.reserve(POOL, "a", "buy", "10.00", 100)
     again = await gate.reserve(POOL, "a", "buy", "10.00", 100)
-    assert first == Answer(Result.ACCEPTED, Verdict.ACCEPTED, 900_000, 1, Status.OPEN)
-    assert again == Answer(Result.ACCEPTED, Verdict.ACCEPTED, 900_000, 1, Status.OPEN, replayed=True)
+    assert first == reserved(Result.ACCEPTED, Verdict.ACCEPTED, 900_000, 1, Status.OPEN)
+    assert again == reserved(Result.ACCEPTED, Verdict.ACCEPTED, 900_000, 1, Status.OPEN, replayed=True)
 
 
 async def test_an_id_with_other_content_is_refused(gate: PreTrade) -> None:
@@ -67,8 +72,8 @@ async def test_a_look_charges_nothing(gate: PreTrade, client: Redis) -> None:
 async def test_where_no_day_is_open_buys_are_refused_and_sells_go(gate: PreTrade) -> None:
     buy = await gate.reserve("SB-SZ", "a", "buy", "1", 1)
     sell = await gate.reserve("SB-SZ", "a", "sell", "1", 1)
-    assert buy == Answer(Result.REFUSED, Verdict.CLOSED, None, None, Status.CLOSED)
-    assert sell == Answer(Result.ACCEPTED, Verdict.ACCEPTED, None, None, Status.CLOSED)
+    assert buy == reserved(Result.REFUSED, Verdict.CLOSED, None, None, Status.CLOSED)
+    assert sell == reserved(Result.ACCEPTED, Verdict.ACCEPTED, None, None, Status.CLOSED)
 
 
 async def test_a_reservation_is_given_back_and_its_id_is_spent(gate: PreTrade, client: Redis) -> None:
@@ -109,9 +114,10 @@ async def test_the_source_stands_in_the_journal(gate: PreTrade, client: Redis) -
 @pytest.mark.parametrize(
     ("answer", "buys", "sells"),
     [
-        (Answer(Result.ACCEPTED, Verdict.ACCEPTED), True, True),
-        (Answer(Result.REFUSED, Verdict.EXHAUSTED), False, False),
-        (unknown("nothing heard"), False, True),
+        (reserved(Result.ACCEPTED, Verdict.ACCEPTED), True, True),
+        (reserved(Result.REFUSED, Verdict.EXHAUSTED), False, False),
+        (unknown("nothing heard", reservation=True), False, True),
+        (unknown("nothing heard of a check"), False, False),
     ],
 )
 def test_what_is_unknown_holds_buys_back_and_lets_sells_go(
@@ -120,7 +126,51 @@ def test_what_is_unknown_holds_buys_back_and_lets_sells_go(
     assert (answer.may_send("buy"), answer.may_send(Side.SELL)) == (buys, sells)
 
 
+async def test_no_order_goes_out_on_an_answer_that_is_not_a_reservations(gate: PreTrade) -> None:
+    assert (await gate.reserve(POOL, "a", "buy", "1", 1)).may_send("buy")
+    assert (await gate.reserve(POOL, "s", "sell", "1", 1)).may_send("sell")
+    looks = [await gate.check(POOL, "buy"), await gate.check(POOL, "sell"), await gate.status(POOL)]
+    for answer in (*looks, await gate.release(POOL, "a")):
+        assert answer.outcome is Result.ACCEPTED
+        assert (answer.may_send("buy"), answer.may_send("sell")) == (False, False)
+
+
+async def test_no_sell_goes_out_on_an_unknown_release_or_look() -> None:
+    async with PreTrade("redis://127.0.0.1:1", source="gw1", deadline_ms=30) as away:
+        for answer in (await away.check(POOL, "sell"), await away.release(POOL, "a")):
+            assert (answer.outcome, answer.may_send("sell")) == (Result.UNKNOWN, False)
+        assert (await away.reserve(POOL, "s", "sell", "1", 1)).may_send("sell")
+
+
 # Arguments.
+
+
+class Text(str, Enum):  # noqa: UP042 - its name as text differs from its value, and that is the point
+    """Arguments whose text in an f-string is not what they are."""
+
+    ID = "a"
+    SIDE = "sell"
+    PRICE = "1.50"
+    SOURCE = "gw1"
+
+    def __str__(self) -> str:
+        return f"a {self.name}\r\n"
+
+    def __format__(self, spec: str) -> str:
+        return str(self)
+
+
+@pytest.mark.usefixtures("day")
+async def test_arguments_of_a_subclass_of_str_are_written_as_what_they_are(
+    store: Store, client: Redis
+) -> None:
+    async with PreTrade(store.url, source=Text.SOURCE, deadline_ms=PLENTY_MS) as gate:
+        answer = await gate.reserve(POOL, Text.ID, Text.SIDE, Text.PRICE, 1)
+        assert (answer.outcome, answer.seq) == (Result.ACCEPTED, 1)
+        assert (await gate.release(POOL, Text.ID)).released is Released.SETTLED
+    page: Any = await client.xrange(keys(POOL)[5])
+    assert page[0][1][b"event"] == b"new a sell 1.50 1 source=gw1"
+
 
 GOOD: dict[str, Any] = {"pool": "NB-SH", "order_id": "a", "side": "buy", "price": "1.5", "quantity": 1}
 

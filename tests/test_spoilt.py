@@ -12,6 +12,7 @@ from quota.journal import Entry, read_line
 from quota.ledger import RedisLedger
 from quota.library import Library
 from quota.record import KEY_PARTS, change_of, keys, order_of, pool_of
+from quota.verify import verify
 from tests.agreement.state import DAY
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged
 
@@ -72,18 +73,21 @@ async def test_holds_of_another_type_stop_what_would_touch_them(client: Redis, l
 
 
 @pytest.mark.parametrize("ghost", ["nobody", "sold", "confirmed"])
-async def test_a_hold_of_what_is_no_reservation_is_noticed(
+async def test_a_hold_of_what_is_no_reservation_goes_and_verify_tells_of_it_before(
     client: Redis, ledger: RedisLedger, ghost: str
 ) -> None:
     await ledger.open_day(POOL, await opening(client))
     await ledger.reserve(POOL, NewOrder(order_id="sold", side=Side.SELL, price="1", quantity=1))
     await ledger.reserve(POOL, buy("confirmed"))
     await ledger.apply(POOL, [buy("confirmed")])
+    before = (await ledger.tick(POOL)).pool
     await client.zadd(keys(POOL)[3], {ghost: 1})
     await client.hset(keys(POOL)[0], "next_lapse", "1")
-    async with unchanged(client):
-        with pytest.raises(LedgerCorrupt, match=f"{ghost} is no reservation"):
-            await ledger.tick(POOL)
+    told = f"hold {ghost}: the store has 1, the fold has None"
+    assert (await verify(ledger.record, POOL)).differences == (told,)
+    assert (await ledger.reserve(POOL, buy("confirmed"))).replayed
+    assert (await ledger.tick(POOL)).pool == before
+    assert (await verify(ledger.record, POOL)).differences == ()
 
 
 @pytest.mark.parametrize("part", ["pool", "changes"])

@@ -54,6 +54,11 @@ class Wire:
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
 
+    def refuse(self) -> None:
+        """Take no new connections; those that are there stay."""
+        assert self._server is not None
+        self._server.close()
+
     def cut(self) -> None:
         """Break all connections."""
         for writer in list(self._writers):

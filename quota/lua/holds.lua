@@ -16,10 +16,10 @@ local function spend(batch, id, was, how)
 end
 
 -- Ends a reservation that nothing confirmed in time. What cannot be given back stays charged, without
--- a hold.
+-- a hold. A hold of no reservation is none of ours: it goes, and that is all.
 local function lapse(batch, id)
   local was = order_of(batch, id)
-  if not has_bit(was.bits, RESERVED) then error({err = 'QUOTACORRUPT holds: ' .. id .. ' is no reservation'}) end
+  if not has_bit(was.bits, RESERVED) then return end_hold(batch, id) end
   if spend(batch, id, was, 'lapsed') then return end
   local fresh = not has_bit(was.bits, BIT.out_of_range) and {'out_of_range'} or nil
   local now = copied(was)
@@ -28,16 +28,19 @@ local function lapse(batch, id)
   journal_end(batch, id, 'lapsed', fresh)
 end
 
--- Carries out the holds that are due, oldest first, up to the hundred. One that ended before continuous
--- trading began is judged as of just before it where nobody has looked since: who looks first makes no
--- difference.
+-- Carries out the holds that are due, oldest first, up to the hundred. Those that ended before continuous
+-- trading began are judged as of just before it where nobody has looked since, all of them in this one
+-- call: who looks first makes no difference, and the start is not judged with some of them charged.
 local function lapse_due(batch)
   local pool, now = batch.pool, batch.now
   if pool.next_lapse == 0 or pool.next_lapse > now then return end
-  local found, ids, next_lapse = redis.call('ZRANGE', batch.keys[4], 0, LAPSES, 'WITHSCORES'), {}, 0
+  local begins = pool.frame.begins
+  local early = begins and now >= begins and not pool.frame.began and begins or 0
+  local found = redis.call('ZRANGE', batch.keys[4], 0, early > 0 and -1 or LAPSES, 'WITHSCORES')
+  local ids, next_lapse = {}, 0
   for i = 1, #found, 2 do
     local lapses = tonumber(found[i + 1])
-    if lapses > now or #ids == LAPSES then
+    if lapses > now or (#ids >= LAPSES and lapses >= early) then
       next_lapse = lapses
       break
     end
@@ -45,9 +48,7 @@ local function lapse_due(batch)
   end
   fetch(batch.keys[2], batch.orders, ids, read_order)
   for i, id in ipairs(ids) do
-    local frame = pool.frame
-    local unnoticed = frame.begins and now >= frame.begins and not frame.began
-    batch.at = unnoticed and tonumber(found[2 * i]) < frame.begins and frame.begins - 1 or now
+    batch.at = tonumber(found[2 * i]) < early and early - 1 or now
     judge_clock(batch)
     lapse(batch, id)
   end

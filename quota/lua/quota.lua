@@ -8,8 +8,8 @@
 --                    reason), began, exhausted, suspended, resumes_in_opening (0 or 1), origin,
 --                    kept ("<day> …"), published and last_change (ids in changes), next_rate
 --                    ("<day> <rate>", announced for a day to come), next_lapse (before it no hold ends;
---                    0: there is none), attested (the run_id of the server that is known to have lost
---                    nothing), frame (the rare fields as one text), decided_{side}_{verdict},
+--                    0: there is none), attested (the run_id and master_replid of the server that is
+--                    known to have lost nothing), frame (the rare fields as one text), decided_{side}_{verdict},
 --                    violated_{kind} (counts)
 --   orders   hash    order_id -> MessagePack of side, price (thousandths), quantity, verdict, seq,
 --                    filled, value (thousandths), top price, off the book, bits (violations; reserved; spent)
@@ -56,12 +56,15 @@ local REASON = {
 -- A whole number as text. tostring would write 1e+14; %d casts to a 64-bit integer, exactly.
 local format, find, match, pack, unpacked
 
--- Which server this is. It stays the same for as long as its process lives, and so does this library.
+-- Which server this is: its process, and the history of writes that it had when it was first asked. A
+-- former primary that takes another one's data over, and its place again, loads this library anew with
+-- the data, and has another history by then.
 local run_id
 
 -- Lua's own globals may be used inside functions only; the busiest are bound at the first call.
 local function bind_globals()
-  run_id = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
+  local told = redis.call('INFO', 'server', 'replication')
+  run_id = string.match(told, 'run_id:(%x+)') .. '-' .. (string.match(told, 'master_replid:(%x+)') or '')
   format, find, match = string.format, string.find, string.match
   pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 end
@@ -514,7 +517,10 @@ end
 -- Writes a batch: first what can fail, then the rest, then the pool.
 local function commit(batch)
   local call, keys, pool = redis.call, batch.keys, batch.pool
-  if pool.seq == batch.seq and pool.frame == batch.stored and pool.next_lapse == batch.next_lapse then return end
+  if pool.seq == batch.seq and pool.frame == batch.stored and pool.next_lapse == batch.next_lapse
+      and #batch.ended == 0 then
+    return
+  end
   demand_all_rights(keys)
   if #batch.changes > 0 then call('XLEN', keys[5]) end
   if batch.held or #batch.ended > 0 then check_holds(keys, batch.held, #batch.ended > 0) end

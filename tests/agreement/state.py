@@ -167,6 +167,12 @@ async def server_ms(client: Redis) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
+async def identity(client: Redis) -> str:
+    """Read what the library calls its server: the process, and the history of its writes."""
+    facts: Any = await client.info("everything")
+    return f"{facts['run_id']}-{facts['master_replid']}"
+
+
 async def contents(client: Redis) -> dict[bytes, Any]:
     """Take a copy of every key. DUMP would do, but a hash that rehashes dumps in another order."""
     names: Any = sorted(await client.keys("*"))

@@ -22,6 +22,7 @@ from quota.decision import PoolName
 from quota.errors import QuotaError
 from quota.library import Library
 from quota.pool import Opening
+from tests.agreement.holding import many_strays, overslept, strays
 from tests.agreement.malformed import refuses_malformed
 from tests.agreement.state import DAY, linked, schedule_of, server_ms
 from tests.agreement.tables import all_tables, run
@@ -72,6 +73,13 @@ async def probe(client: Redis) -> None:
     await widen(await _emptied(client), Random(3), days=4, batches=2)
     for seed in range(12):
         await walk(await _emptied(client), Random(seed), steps=30)
+    await strays(await _opened(client))
+    await many_strays(await _opened(client))
+    for early in (150, 50):
+        twin = await _emptied(client)
+        await overslept(twin, early, 120)
+        await twin.tick(publish=False)
+        await twin.agree()
 
 
 async def _emptied(client: Redis) -> Twin:
@@ -79,7 +87,7 @@ async def _emptied(client: Redis) -> Twin:
     return Twin(client, await server_ms(client))
 
 
-async def _opened(client: Redis) -> None:
+async def _opened(client: Redis) -> Twin:
     """Open a day, so that a malformed reservation would have somewhere to go."""
     twin = await _emptied(client)
     opening = Opening(
@@ -92,6 +100,7 @@ async def _opened(client: Redis) -> None:
     )
     twin.name = PoolName.NB_SH
     await twin.open_day(opening)
+    return twin
 
 
 @one_store

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from quota import library
 from quota.decision import Attest, Release, Side, Status, Verdict
-from quota.errors import ConfigError, LedgerCorrupt
+from quota.errors import LedgerCorrupt
 from quota.events import Cancelled
 from quota.ledger import RedisLedger, Released
-from quota.library import Library
 from quota.memory import MemoryLedger
 from quota.pool import Opening
 from quota.record import keys
 from quota.verify import verify
-from tests.agreement.state import HOUR_MS, linked, schedule_of
-from tests.agreement.trading import POOL, buy, opening, unchanged
+from tests.agreement.holding import many_strays, overslept, strays
+from tests.agreement.state import HOUR_MS, schedule_of
+from tests.agreement.trading import POOL, buy, opening
 from tests.agreement.twin import Twin, fresh_twin
-from tests.servers import Store
 
 SOON_S = 10.0
 
@@ -60,16 +57,38 @@ async def test_a_hundred_lapse_in_a_call_oldest_first(client: Redis) -> None:
 
 
 async def test_more_than_a_hundred_that_ended_before_trading_began(client: Redis) -> None:
-    twin = await traded(client, "opening", 15_000)
-    for number in range(150):
-        await twin.reserve(buy(f"o{number:03d}"), HOUR_MS)
+    twin = await fresh_twin(client)
+    await overslept(twin, 250, 0)
     assert twin.pool is not None
-    assert twin.pool.status is Status.SUSPENDED
-    await twin.age(4)
-    await twin.stand_at("morning")
-    await twin.tick(publish=False)
+    assert twin.pool.balance_fen < 0
+    assert await twin.check(Side.BUY) is Verdict.ACCEPTED
+    assert (await twin.reserve(buy("late"))).verdict is Verdict.ACCEPTED
     await twin.agree()
-    assert (twin.pool.balance_fen, twin.pool.status) == (10_000, Status.OPEN)
+    assert twin.pool is not None
+    assert (len(lapsed(twin)), twin.pool.balance_fen, twin.pool.status) == (250, -50, Status.EXHAUSTED)
+
+
+@pytest.mark.parametrize(("early", "calls"), [(50, (100, 170)), (120, (120, 220, 240))])
+async def test_those_that_ended_later_wait_behind_the_hundred(
+    client: Redis, early: int, calls: tuple[int, ...]
+) -> None:
+    twin = await fresh_twin(client)
+    await overslept(twin, early, 120)
+    for expected in calls:
+        await twin.check(Side.BUY)
+        await twin.tick(publish=False)
+        await twin.agree()
+        assert len(lapsed(twin)) == expected
+    assert twin.pool is not None
+    assert twin.pool.status is Status.OPEN
+
+
+async def test_a_hold_of_no_reservation_goes_without_effect(client: Redis) -> None:
+    await strays(await traded(client))
+
+
+async def test_many_of_them_at_one_moment_go_too(client: Redis) -> None:
+    await many_strays(await traded(client))
 
 
 async def test_a_batch_confirms_many(client: Redis) -> None:
@@ -96,9 +115,7 @@ async def test_a_hold_ends_by_the_servers_clock(opened: RedisLedger) -> None:
     answer = await opened.reserve(POOL, buy("a"), 30)
     assert (answer.verdict, answer.balance_fen, answer.replayed) == (Verdict.ACCEPTED, 999_900, False)
     assert await opened.check(POOL, Side.BUY) == (Verdict.ACCEPTED, 999_900, Status.OPEN)
-    async with asyncio.timeout(SOON_S):
-        while (await opened.check(POOL, Side.BUY))[1] != 1_000_000:
-            pass
+    await due(opened)
     assert await opened.record.holds(POOL)
     assert (await opened.reserve(POOL, buy("a"))).verdict is Verdict.ID_REUSED
     assert not await opened.record.holds(POOL)
@@ -144,88 +161,8 @@ async def test_without_a_day_nothing_can_be_released(ledger: RedisLedger) -> Non
     assert (await ledger.attest(POOL, 0, 0)).outcome is Attest.REFUSED
 
 
-# Rights are asked for before anything is written.
-
-
-async def limited(client: Redis, store: Store, rules: str) -> RedisLedger:
-    """A ledger of a user who may not do everything."""
-    await client.execute_command("ACL", "SETUSER", "gateway", "on", ">secret", "+@all", "~*", *rules.split())  # type: ignore[no-untyped-call] # redis-py leaves it untyped
-    url = store.url.replace("redis://", "redis://gateway:secret@")
-    return RedisLedger(Library(Redis.from_url(url, protocol=2, single_connection_client=True)))
-
-
-async def closed(ledger: RedisLedger) -> None:
-    await ledger._library._nodes.aclose()
-
-
-@pytest.mark.parametrize("level", ["plain", "exact"])
-async def test_who_may_not_hold_writes_nothing(
-    client: Redis, store: Store, opened: RedisLedger, level: str
-) -> None:
-    gateway = await limited(client, store, "-zadd")
-    if level == "exact":
-        await opened.apply(POOL, [buy("x", 4_999)])
-    async with unchanged(client):
-        with pytest.raises(ConfigError):
-            await gateway.reserve(POOL, buy("a", 1), 1000)
-    assert (await gateway.reserve(POOL, buy("a", 1))).verdict is Verdict.ACCEPTED
-    await closed(gateway)
-
-
-async def test_who_may_not_end_a_hold_writes_nothing(
-    client: Redis, store: Store, opened: RedisLedger
-) -> None:
-    gateway = await limited(client, store, "-zrem")
-    await gateway.reserve(POOL, buy("a"), 86_400_000)
-    async with unchanged(client):
-        with pytest.raises(ConfigError):
-            await gateway.release(POOL, "a")
-        with pytest.raises(ConfigError):
-            await gateway.apply(POOL, [buy("a")])
-    assert (await opened.release(POOL, "a")).outcome is Release.RELEASED
-    await closed(gateway)
-
-
-async def test_who_may_not_ask_which_server_it_is_writes_nothing(
-    client: Redis, store: Store, opened: RedisLedger
-) -> None:
-    gateway = await limited(client, store, "-info")
-    await client.function_load(library.SOURCE, replace=True)
-    async with unchanged(client):
-        for _ in range(2):
-            with pytest.raises(ConfigError):
-                await gateway.reserve(POOL, buy("a"))
-    assert (await opened.reserve(POOL, buy("a"))).verdict is Verdict.ACCEPTED
-    assert (await gateway.reserve(POOL, buy("b"))).verdict is Verdict.ACCEPTED
-    await closed(gateway)
-
-
-# Another server with the same keys.
-
-
-async def test_a_copy_of_a_store_takes_no_buys_until_it_is_attested(
-    tmp_path: Path, client: Redis, store: Store, opened: RedisLedger
-) -> None:
-    await opened.reserve(POOL, buy("a"))
-    await opened.reserve(POOL, buy("b"))
-    other = Store(tmp_path, store.name)
-    other.start()
-    try:
-        async with linked(other) as link:
-            for name in keys(POOL):
-                if (dump := await client.dump(name)) is not None:
-                    await link.restore(name, 0, dump)
-            copy = RedisLedger(Library(link))
-            await Library(link).load()
-            assert await copy.check(POOL, Side.BUY) == (Verdict.HALTED, 999_800, Status.HALTED)
-            assert (await copy.reserve(POOL, buy("c"))).verdict is Verdict.HALTED
-            assert (await copy.reserve(POOL, buy("b"))).replayed
-            for seq in (4, 3):  # what came after the change stands for nothing that was lost
-                refused = await copy.attest(POOL, seq, 999_800)
-                assert (refused.outcome, refused.detail) == (Attest.REFUSED, "seq: the store ended at 2")
-            assert (await copy.attest(POOL, 2, 999_800)).outcome is Attest.ATTESTED
-            assert (await copy.reserve(POOL, buy("d"))).verdict is Verdict.ACCEPTED
-            reasons = [change.reason for change in await copy.changes(POOL, "0-0")]
-            assert reasons[-2:] == ["store changed", "attested"]
-    finally:
-        other.stop()
+async def due(ledger: RedisLedger) -> None:
+    """Wait until a hold has ended that takes all the charge with it."""
+    async with asyncio.timeout(SOON_S):
+        while (await ledger.check(POOL, Side.BUY))[1] != 1_000_000:
+            pass

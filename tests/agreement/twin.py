@@ -26,6 +26,7 @@ from tests.agreement.state import (
     State,
     command,
     contents,
+    identity,
     ours_of,
     schedule_of,
     server_ms,
@@ -191,8 +192,7 @@ class Twin(Solo):
         await self.client.hdel(key, "attested")
 
     async def open_day(self, opening: Opening) -> object:
-        facts: Any = await self.client.info("server")
-        self.model.run_id = facts["run_id"]
+        self.model.run_id = await identity(self.client)
         ours = await super().open_day(opening)
         assert await _said(self.store.open_day(self.name, opening)) == ours
         return ours
