@@ -6,12 +6,20 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from quota.ledger import RedisLedger
 from quota.library import Library
 from tests.agreement.state import linked
 from tests.servers import Mosquitto, Store
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_begins() -> Iterator[None]:
+    """Log as at the start again, whatever a test has configured: the next one may count the lines."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
