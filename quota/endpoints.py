@@ -116,6 +116,20 @@ def _read_secret(path: Path) -> str:
     return secret
 
 
+def _secret_file(path: Path) -> Path:
+    _read_secret(path)
+    return path
+
+
+_SecretFile = Annotated[Path, AfterValidator(_secret_file)]
+
+
+def _beside_its_certificate(path: Path | None, info: ValidationInfo) -> Path | None:
+    if "cert_file" in info.data and (info.data["cert_file"] is None) is not (path is None):
+        raise ValueError("cert_file and key_file go together")
+    return path
+
+
 class _Server(Section):
     """A server that we connect to: where it is, who we are, and TLS if its URL says so.
 
@@ -127,7 +141,7 @@ class _Server(Section):
 
     url: str
     username: str | None = None
-    password_file: Path | None = None
+    password_file: _SecretFile | None = None
     password: SecretStr | None = Field(default=None, validate_default=True)
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -159,13 +173,6 @@ class _Server(Section):
             raise rule
         return url
 
-    @field_validator("password_file")
-    @classmethod
-    def _holds_a_secret(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            _read_secret(path)
-        return path
-
     @field_validator("password")
     @classmethod
     def _comes_from_its_file(cls, password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
@@ -186,9 +193,7 @@ class _Server(Section):
     @field_validator("key_file")
     @classmethod
     def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        if "cert_file" in info.data and (info.data["cert_file"] is None) is not (path is None):
-            raise ValueError("cert_file and key_file go together")
-        return path
+        return _beside_its_certificate(path, info)
 
 
 class Redis(_Server):
@@ -250,7 +255,7 @@ class Http(Section):
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:9464"
     cert_file: Path | None = None
     key_file: Path | None = Field(default=None, validate_default=True)
-    token_file: Path | None = None
+    token_file: _SecretFile | None = None
     token: SecretStr | None = Field(default=None, validate_default=True)
 
     @field_validator("cert_file", "key_file")
@@ -263,16 +268,7 @@ class Http(Section):
     @field_validator("key_file")
     @classmethod
     def _belongs_to_a_certificate(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        if "cert_file" in info.data and (info.data["cert_file"] is None) is not (path is None):
-            raise ValueError("cert_file and key_file go together")
-        return path
-
-    @field_validator("token_file")
-    @classmethod
-    def _holds_a_secret(cls, path: Path | None) -> Path | None:
-        if path is not None:
-            _read_secret(path)
-        return path
+        return _beside_its_certificate(path, info)
 
     @field_validator("token")
     @classmethod

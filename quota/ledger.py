@@ -21,7 +21,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """A pool as its tick returned it; ``pool`` is None where no day was ever opened.
 
     ``published`` and ``last_change`` are ids in ``changes``; ``server_ms`` is the store's clock and
-    ``run_id`` the server's name for this life of it.
+    ``run_id`` who the server is in this life of it (its run_id and master_replid, joined by ``-``).
     """
 
     server_ms: int

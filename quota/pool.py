@@ -19,8 +19,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ``levels`` are percentages, ascending. ``halted`` is the reason, empty when not halted.
     ``began`` says that the start of continuous trading has been judged, ``origin`` by which
     clock the day was opened (``real`` or ``at``), ``kept`` which earlier days are still stored.
-    Before ``next_lapse_ms`` no hold ends (0: there is none). ``attested`` is the run_id of the
-    server of which is known that it has lost nothing.
+    Before ``next_lapse_ms`` no hold ends (0: there is none). ``attested`` is the server of which is
+    known that it has lost nothing: its run_id and master_replid, joined by ``-``.
     """
 
     trading_day: str
