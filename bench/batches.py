@@ -20,7 +20,7 @@ from bench.stores import Store, ledger_of, opened
 from quota.decision import Decision, PoolName
 from quota.events import Event
 from quota.ledger import packed
-from quota.record import keys
+from quota.store.record import keys
 
 POOL = PoolName.NB_SH
 SIZE = 256

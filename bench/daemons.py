@@ -21,9 +21,9 @@ from quota.events import Event
 from quota.ledger import RedisLedger
 from quota.library import Library
 from quota.metrics import Metrics
-from quota.nodes import connected
 from quota.rulebook import Calendar
 from quota.running import Running
+from quota.store.nodes import connected
 
 _POLL_S = 0.002
 

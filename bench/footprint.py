@@ -20,7 +20,7 @@ from bench.market import fill, fresh_ids, new
 from bench.stores import Store, ledger_of, opened, program, started
 from quota.decision import PoolName
 from quota.ledger import RedisLedger
-from quota.record import keys
+from quota.store.record import keys
 
 FILLS = 2
 COUNTS = (100_000, 1_000_000, 10_000_000)

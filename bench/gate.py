@@ -23,11 +23,11 @@ from redis.asyncio import Redis
 from bench.market import fresh_ids
 from bench.rows import Bar, Leg, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
-from quota.answers import unknown
 from quota.decision import PoolName
+from quota.gate.answers import unknown
+from quota.gate.wire import keys, packed
 from quota.gateway import PreTrade, Question
 from quota.ledger import Act
-from quota.wire import keys, packed
 
 POOL = PoolName.NB_SH
 CALLERS = 64

@@ -17,7 +17,7 @@ from bench.rows import Bar, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import PoolName
 from quota.ledger import RedisLedger, packed
-from quota.record import keys
+from quota.store.record import keys
 
 SIZE = 256
 POOLS = (PoolName.NB_SH, PoolName.NB_SZ, PoolName.SB_SH)

@@ -12,7 +12,7 @@ from bench.market import fill, fresh_ids, new
 from bench.rows import Bar, Row
 from bench.stores import Store, ledger_of, opened
 from quota.decision import PoolName
-from quota.record import keys
+from quota.store.record import keys
 
 POOL = PoolName.NB_SH
 SIZE = 128

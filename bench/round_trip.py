@@ -25,7 +25,7 @@ from bench.market import fresh_ids
 from bench.rows import Bar, Leg, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import PoolName
-from quota.record import keys
+from quota.store.record import keys
 
 POOL = PoolName.NB_SH
 Packed = Sequence[bytes]

@@ -14,8 +14,8 @@ from typing import Any
 
 import redis
 
-from quota import operator
 from quota.decision import PoolName
+from quota.desk import operator
 from quota.embedded import free_port, valkey_binary
 from quota.endpoints import Redis as RedisSettings
 from quota.errors import ConfigError

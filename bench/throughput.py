@@ -15,7 +15,7 @@ from bench.rows import Bar, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import PoolName
 from quota.errors import ConfigError
-from quota.record import keys
+from quota.store.record import keys
 
 POOL = PoolName.NB_SH
 _KEY_SPACE = 1_000_000_000

@@ -16,23 +16,24 @@ from starlette.applications import Starlette
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
-from quota import http, screen
+from quota import http
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
+from quota.desk import screen
 from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.live import Live
 from quota.metrics import Metrics
-from quota.nodes import connected
 from quota.notify import Notifier
-from quota.record import RedisRecord
+from quota.page.live import Live
+from quota.proof.verify import verify
 from quota.rulebook import Calendar
 from quota.running import Running
-from quota.verify import verify
+from quota.store.nodes import connected
+from quota.store.record import RedisRecord
 
 __all__ = ["SIMULATED_LIMITS_YUAN", "Options", "run_daemon"]
 

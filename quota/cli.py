@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from quota import audit, operator
 from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
 from quota.config import Settings, load
 from quota.decision import PoolName, Side
+from quota.desk import audit, operator
 from quota.errors import ConfigError, QuotaError
 from quota.events import parse_time
 from quota.logs import configure

@@ -23,10 +23,10 @@ from pydantic import (
     field_validator,
 )
 
-from quota.durability import Durability
 from quota.errors import ConfigError
 from quota.events import checked_id
-from quota.routes import route_to
+from quota.store.durability import Durability
+from quota.store.routes import route_to
 
 _TOKEN = re.compile(r"[!-~]{16,256}")
 

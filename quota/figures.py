@@ -21,7 +21,7 @@ from quota.events import MARKET_TZ
 from quota.forecast import UNKNOWN, Forecast
 from quota.ledger import Snapshot
 from quota.pool import Pool
-from quota.record import Verified
+from quota.store.record import Verified
 
 _POOL = ("pool", "direction", "exchange")
 

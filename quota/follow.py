@@ -24,7 +24,7 @@ from quota.events import NewOrder
 from quota.journal import Entry, read_line
 from quota.metrics import Metrics
 from quota.pool import Change, Pool
-from quota.record import Verified
+from quota.store.record import Verified
 
 LOOK_S = 1.0
 LATEST = 60

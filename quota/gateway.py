@@ -16,14 +16,14 @@ from typing import Any, NamedTuple, Self
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 
-from quota import wire
-from quota.answers import USED_UP, Answer, Released, Result, unknown
 from quota.decision import PoolName, Side, Status, Verdict
-from quota.durability import Durability
 from quota.errors import BadArgument, ConfigError, LedgerUnavailable, QuotaError
-from quota.latch import Latch
-from quota.routes import route_to
-from quota.trunk import Switchboard
+from quota.gate import wire
+from quota.gate.answers import USED_UP, Answer, Released, Result, unknown
+from quota.gate.latch import Latch
+from quota.gate.trunk import Switchboard
+from quota.store.durability import Durability
+from quota.store.routes import route_to
 
 __all__ = [
     "Answer",

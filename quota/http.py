@@ -26,13 +26,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from quota.broadcast import Broadcast
 from quota.door import Door
 from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.lock import STRANGER, Lock
+from quota.page.broadcast import Broadcast
 
-_FILES = str(files("quota").joinpath("page"))
+_FILES = str(files("quota").joinpath("page", "static"))
 
 _GUARDS = {
     "content-security-policy": (

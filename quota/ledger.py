@@ -14,7 +14,7 @@ from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Reje
 from quota.journal import line
 from quota.library import Library
 from quota.pool import Change, Opening, Pool
-from quota.record import RedisRecord, keys, pool_of
+from quota.store.record import RedisRecord, keys, pool_of
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from quota.decision import Phase, Side, Status, Verdict, Violation
-from quota.durability import Durability, Seal, seal_of
 from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaError
-from quota.nodes import Nodes, only
+from quota.store.durability import Durability, Seal, seal_of
+from quota.store.nodes import Nodes, only
 
 VERSION = 2
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")

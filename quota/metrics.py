@@ -19,7 +19,7 @@ from quota.decision import Outcome, PoolName
 from quota.figures import PoolFigures, Shown
 from quota.forecast import Forecast
 from quota.ledger import Snapshot
-from quota.record import Verified
+from quota.store.record import Verified
 
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust", "fx", "unknown")
 """The values of the label ``event``: what arrives by its name, the undecodable as ``unknown``."""

@@ -21,7 +21,7 @@ from typing import Any, Self
 from redis import Redis
 
 from quota.decision import PoolName
-from quota.record import keys
+from quota.store.record import keys
 from tests.servers import START_SECONDS, Mosquitto, Store, free_port, wait_for_port
 from tests.tap import left, until_now
 

@@ -8,7 +8,7 @@ from quota.decision import PoolName
 from quota.journal import Entry
 from quota.memory import Book, MemoryLedger
 from quota.pool import Change, Execution, Opening, Order, Pool
-from quota.verify import Findings
+from quota.proof.verify import Findings
 from tests.daemons import DAY
 
 POOL = PoolName.NB_SH

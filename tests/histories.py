@@ -11,18 +11,18 @@ from random import Random
 
 from msgspec.structs import replace
 
-from quota.answers import Result
 from quota.day import STORE_CHANGED
 from quota.decision import Admission, Outcome, PoolName, Side, Verdict
 from quota.errors import ConfigError
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder
-from quota.history import Call
+from quota.gate.answers import Result
 from quota.journal import Entry
 from quota.ledger import Act
 from quota.memory import Book, MemoryLedger
 from quota.money import rate_e5
 from quota.pool import Opening
-from quota.retrace import Terms
+from quota.proof.history import Call
+from quota.proof.retrace import Terms
 from tests.agreement.state import DAY, HOUR_MS, PLACES, schedule_of
 
 NOON_MS = 1_795_000_000_000

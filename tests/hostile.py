@@ -15,7 +15,7 @@ from quota.decision import PoolName, Side
 from quota.events import Event
 from quota.ledger import packed
 from quota.money import BOUND
-from quota.record import keys
+from quota.store.record import keys
 
 # Messages.
 

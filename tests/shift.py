@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from quota.answers import Answer, Result
 from quota.decision import PoolName, Side, Verdict
+from quota.gate.answers import Answer, Result
 from quota.gateway import PreTrade
-from quota.history import Call
+from quota.proof.history import Call
 
 LINES = 4
 PRICE, QUANTITY = "10.00", 100

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from quota.answers import Result
 from quota.decision import Phase, Side, Status, Verdict
-from quota.flaws import Flaw
-from quota.history import Call
+from quota.gate.answers import Result
 from quota.journal import Entry
+from quota.proof.flaws import Flaw
+from quota.proof.history import Call
 
 Calls = list[Call]
 Entries = list[Entry]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Released, Result
 from quota.decision import Verdict
 from quota.errors import BadArgument, ConfigError
+from quota.gate.answers import Released, Result
 from quota.gateway import PreTrade, PreTradeSync
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.trading import POOL, opening
 from tests.servers import Store
 from tests.wires import Wire

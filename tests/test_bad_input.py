@@ -16,7 +16,7 @@ import pytest
 
 from quota.decision import PoolName
 from quota.money import BOUND
-from quota.record import keys
+from quota.store.record import keys
 from tests.daemons import house, new
 from tests.tap import Tap, until_now
 

@@ -8,8 +8,8 @@ from contextlib import aclosing
 
 import pytest
 
-from quota import broadcast
-from quota.broadcast import LISTENERS, Broadcast
+from quota.page import broadcast
+from quota.page.broadcast import LISTENERS, Broadcast
 
 TICK_S = 0.005
 

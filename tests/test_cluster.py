@@ -18,9 +18,9 @@ from quota import library
 from quota.decision import PoolName, Verdict
 from quota.errors import ConfigError, LedgerUnavailable
 from quota.library import Library
-from quota.nodes import Nodes
-from quota.record import keys
-from quota.routes import route_to
+from quota.store.nodes import Nodes
+from quota.store.record import keys
+from quota.store.routes import route_to
 from tests.daemons import Quotad, new
 from tests.fleet import SLOTS, joined, linked, met, move, redis_servers, say
 from tests.servers import Mosquitto

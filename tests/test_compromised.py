@@ -13,8 +13,8 @@ from quota.decision import PoolName, Side, Violation
 from quota.events import Fill
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.record import RedisRecord, keys
-from quota.verify import verify
+from quota.proof.verify import verify
+from quota.store.record import RedisRecord, keys
 from tests.agreement.state import command
 from tests.agreement.trading import buy, opening
 from tests.guarded import Guarded, guarded_store

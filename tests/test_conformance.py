@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from quota.decision import PoolName, Verdict
-from quota.wire import KEY_PARTS, keys
+from quota.gate.wire import KEY_PARTS, keys
 from tests.rigs import SOON_S
 from tests.servers import Store, missing
 

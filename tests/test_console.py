@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from quota.console import RECENT, plain, table, yuan
 from quota.decision import Phase, PoolName, Side, Status, Verdict
+from quota.desk.console import RECENT, plain, table, yuan
 from quota.feed import StatusReport
 from quota.follow import Decided
 

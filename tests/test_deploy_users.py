@@ -21,9 +21,9 @@ from quota.errors import ConfigError, QuotaError
 from quota.events import Bust, Cancelled, Event
 from quota.ledger import Act, RedisLedger
 from quota.library import Library
-from quota.nodes import connected
-from quota.record import RedisRecord, Verified, keys
-from quota.verify import verify
+from quota.proof.verify import verify
+from quota.store.nodes import connected
+from quota.store.record import RedisRecord, Verified, keys
 from tests.agreement.state import command, server_ms
 from tests.agreement.trading import HALT, buy, fill, opening
 from tests.deployed import DEPLOY, rendered, running

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Result
 from quota.decision import PoolName, Verdict
-from quota.durability import Durability, Seal, seal_of
 from quota.errors import BadArgument, ConfigError, LedgerUnavailable
+from quota.gate.answers import Result
 from quota.gateway import PreTrade, PreTradeSync
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.record import keys
+from quota.store.durability import Durability, Seal, seal_of
+from quota.store.record import keys
 from tests.agreement.trading import POOL, buy, opening
 from tests.daemons import Quotad, new
 from tests.fleet import Watched, say, watched

@@ -16,8 +16,8 @@ from quota.endpoints import Redis as RedisSettings
 from quota.ledger import RedisLedger
 from quota.library import Library
 from quota.money import yuan_to_fen
-from quota.nodes import connected
-from quota.record import keys
+from quota.store.nodes import connected
+from quota.store.record import keys
 from tests import traffic
 from tests.daemons import House, house
 from tests.proxy import Proxy

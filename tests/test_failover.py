@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Result
 from quota.decision import PoolName, Side, Verdict
-from quota.record import keys
+from quota.gate.answers import Result
+from quota.store.record import keys
 from tests.daemons import Quotad, new
 from tests.fleet import Watched, say, watched
 from tests.servers import Mosquitto

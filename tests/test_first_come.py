@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Result
 from quota.decision import PoolName, Verdict
 from quota.events import Cancelled
-from quota.history import Call, read_history
+from quota.gate.answers import Result
 from quota.ledger import Act, RedisLedger
 from quota.pool import Opening
-from quota.record import keys
+from quota.proof.history import Call, read_history
+from quota.store.record import keys
 from tests.agreement.state import DAY
 from tests.daemons import QUOTAD
 from tests.gates import POOL

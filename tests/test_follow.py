@@ -16,8 +16,8 @@ from quota.errors import LedgerCorrupt
 from quota.follow import CHANGES, LATEST, Follower
 from quota.ledger import Act, RedisLedger
 from quota.metrics import Metrics
-from quota.record import Verified, keys
 from quota.rulebook import Calendar
+from quota.store.record import Verified, keys
 from tests.agreement.state import DAY
 from tests.agreement.trading import HALT, POOL, buy, fill, opening
 

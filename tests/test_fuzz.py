@@ -23,8 +23,8 @@ from quota.decision import Decision, PoolName, Verdict
 from quota.feed import DeadLetter
 from quota.journal import Entry, line, read_line
 from quota.ledger import RedisLedger
-from quota.record import keys
-from quota.retrace import Retrace, Terms
+from quota.proof.retrace import Retrace, Terms
+from quota.store.record import keys
 from tests.agreement.trading import POOL, opening
 from tests.hostile import Request, days, messages
 from tests.servers import Store

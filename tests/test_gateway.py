@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Answer, Released, Result, unknown
 from quota.decision import Side, Status, Verdict
 from quota.errors import BadArgument, ConfigError
+from quota.gate.answers import Answer, Released, Result, unknown
 from quota.gateway import PreTrade
 from quota.ledger import RedisLedger
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.trading import POOL, opening
 from tests.servers import Store
 

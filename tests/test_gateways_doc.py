@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from quota.answers import Answer
+from quota.gate.answers import Answer
+from quota.gate.wire import HOLD_MAX_MS, keys
 from quota.gateway import PreTrade
-from quota.wire import HOLD_MAX_MS, keys
 from tests.servers import Store, binary
 
 ROOT = Path(__file__).parent.parent

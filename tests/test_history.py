@@ -12,15 +12,15 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from quota.answers import Result
 from quota.decision import PoolName, Side, Status, Verdict
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Cancelled, NewOrder
-from quota.flaws import Flaw
-from quota.history import Call, answered, complaints, read_history
+from quota.gate.answers import Result
 from quota.journal import Entry
 from quota.pool import Opening
-from quota.retrace import Retrace, Terms
+from quota.proof.flaws import Flaw
+from quota.proof.history import Call, answered, complaints, read_history
+from quota.proof.retrace import Retrace, Terms
 from tests.agreement.state import DAY, schedule_of
 from tests.histories import NOON_MS, Day, lived
 from tests.tampering import APART_NS, TAMPERINGS

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Result
 from quota.decision import PoolName, Side
-from quota.flaws import Flaw
-from quota.history import Call, read_history
+from quota.gate.answers import Result
 from quota.ledger import RedisLedger
-from quota.record import keys
+from quota.proof.flaws import Flaw
+from quota.proof.history import Call, read_history
+from quota.store.record import keys
 from tests.agreement.state import command
 from tests.agreement.trading import POOL, opening
 from tests.daemons import QUOTAD

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import USED_UP, Answer, Result
 from quota.decision import Side, Status, Verdict
+from quota.gate.answers import USED_UP, Answer, Result
 from quota.gateway import PreTrade, PreTradeSync
 from quota.ledger import Act, RedisLedger
 from quota.library import Library
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.trading import HALT, POOL, opening
 from tests.rigs import SOON_S
 from tests.servers import Store

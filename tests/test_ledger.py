@@ -16,7 +16,7 @@ from quota.journal import read_line
 from quota.ledger import Act, RedisLedger
 from quota.library import Library
 from quota.pool import Pool
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.malformed import refuses_malformed
 from tests.agreement.state import DAY, server_ms
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged

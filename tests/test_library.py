@@ -12,7 +12,7 @@ from quota.decision import Side, Status, Verdict
 from quota.errors import ConfigError, LedgerUnavailable
 from quota.ledger import RedisLedger
 from quota.library import Library, check_version, check_words
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.state import command, contents
 from tests.agreement.trading import HALT, POOL, buy, opening, unchanged
 from tests.servers import Store

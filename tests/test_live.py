@@ -14,11 +14,11 @@ from quota.events import NewOrder
 from quota.forecast import Forecast
 from quota.journal import Entry
 from quota.ledger import Act
-from quota.live import Live
+from quota.page.live import Live
+from quota.page.shown import State
+from quota.page.standing import Known, Tone
+from quota.page.tape import limit_told
 from quota.pool import Change
-from quota.shown import State
-from quota.standing import Known, Tone
-from quota.tape import limit_told
 from tests.rigs import MONDAY, NB_SH, SB_SH, SUNDAY, Rig, ms, rig
 
 HALT = Act(act="halt", reason="<b>why</b>", user="me", host="here")

@@ -17,7 +17,7 @@ from quota.logs import configure
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "logs.md"
-SOURCES = sorted([*ROOT.glob("quota/*.py"), *ROOT.glob("feeds/*.py")])
+SOURCES = sorted([*ROOT.glob("quota/**/*.py"), *ROOT.glob("feeds/*.py")])
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 BY_STRUCTLOG = {"event", "level", "timestamp"}
 

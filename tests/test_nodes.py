@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from quota.desk.operator import ledger_of
 from quota.endpoints import Redis as RedisSettings
 from quota.errors import ConfigError, LedgerUnavailable
 from quota.library import Library
-from quota.nodes import connected
-from quota.operator import ledger_of
+from quota.store.nodes import connected
 from tests.agreement.trading import POOL
 from tests.certificates import certify
 from tests.fleet import redis_servers, say

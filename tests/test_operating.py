@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from rich.prompt import Confirm
 
-from quota import operator
 from quota.decision import PoolName
+from quota.desk import operator
 from quota.ledger import Act
 from quota.pool import Pool
-from quota.record import keys
+from quota.store.record import keys
 from tests.daemons import DAY, House, Quotad, house, new
 from tests.tap import Tap, until, until_now
 

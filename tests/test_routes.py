@@ -12,14 +12,14 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 
-from quota.answers import Answer, Result
 from quota.decision import PoolName, Verdict
 from quota.errors import ConfigError
+from quota.gate.answers import Answer, Result
 from quota.gateway import PreTrade, PreTradeSync
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.record import keys
-from quota.routes import route_to
+from quota.store.record import keys
+from quota.store.routes import route_to
 from tests.agreement.state import command
 from tests.agreement.trading import POOL, opening
 from tests.certificates import certify

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from quota.decision import PoolName
-from quota.record import keys
+from quota.store.record import keys
 from tests.daemons import new
 from tests.deployed import DEPLOY, ROOT
 from tests.machine import SETTINGS, Machine, blocks, chapters, machine

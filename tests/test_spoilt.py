@@ -11,8 +11,8 @@ from quota.events import Cancelled, NewOrder
 from quota.journal import Entry, read_line
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.record import KEY_PARTS, change_of, keys, order_of, pool_of
-from quota.verify import verify
+from quota.proof.verify import verify
+from quota.store.record import KEY_PARTS, change_of, keys, order_of, pool_of
 from tests.agreement.state import DAY
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged
 

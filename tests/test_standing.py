@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from quota.decision import Phase, PoolName, Side, Verdict
 from quota.events import MARKET_TZ
 from quota.forecast import Forecast
+from quota.page.sentences import headline, meaning, outlook, pace, span, told, until, why
+from quota.page.shown import expected
+from quota.page.standing import Known, Standing, Tone
 from quota.pool import Pool
 from quota.rulebook import phases
-from quota.sentences import headline, meaning, outlook, pace, span, told, until, why
-from quota.shown import expected
-from quota.standing import Known, Standing, Tone
 
 DAY = datetime(2026, 11, 23, tzinfo=MARKET_TZ)
 EARLIER = DAY.replace(hour=13, minute=58)

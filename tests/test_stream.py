@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from quota import broadcast
-from quota.broadcast import LISTENERS
 from quota.http import serving
+from quota.page import broadcast
+from quota.page.broadcast import LISTENERS
 from tests.sites import Site, get, listening
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from quota.answers import Result
+from quota.gate.answers import Result
+from quota.gate.line import Call, Line
+from quota.gate.trunk import Switchboard
+from quota.gate.wire import packed
 from quota.gateway import PreTrade
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.line import Call, Line
-from quota.record import keys
-from quota.trunk import Switchboard
-from quota.wire import packed
+from quota.store.record import keys
 from tests.agreement.trading import POOL, opening
 from tests.rigs import SOON_S
 from tests.servers import Store
@@ -101,7 +101,7 @@ async def test_a_silent_connection_is_replaced_ever_less_eagerly_and_kept_once_i
         await gate.reserve(POOL, "a", "buy", "1", 1)
         trunk = board_of(gate)._trunk
         line = trunk.line
-        monkeypatch.setattr("quota.trunk.Line.open", counted)
+        monkeypatch.setattr("quota.gate.trunk.Line.open", counted)
         wire.refuse()
         wire.still.clear()
         assert (await gate.reserve(POOL, "b", "buy", "1", 1)).outcome is Result.UNKNOWN

@@ -17,8 +17,8 @@ from quota.events import Event
 from quota.journal import Entry
 from quota.ledger import Act
 from quota.pool import Order, Pool
-from quota.record import keys
-from quota.verify import Findings, verify
+from quota.proof.verify import Findings, verify
+from quota.store.record import keys
 from tests.daemons import DAY, House, house, new
 from tests.folded import OPENING, POOL, Record, said
 from tests.tap import Tap, until, until_now

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from quota.decision import Side
 from quota.events import Cancelled, Event, Fill, NewOrder
 from quota.memory import Book
-from quota.verify import verify
+from quota.proof.verify import verify
 from tests.folded import OPENING, POOL, Record, said
 
 RESERVED = [f"r{number}" for number in range(8)]

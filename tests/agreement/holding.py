@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from quota.holds import with_lapse
 from quota.pool import Opening
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.state import DAY, HOUR_MS, schedule_of
 from tests.agreement.trading import buy
 from tests.agreement.twin import Solo, Twin

@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from quota.decision import PoolName
 from quota.money import BOUND
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.state import command, contents
 
 GOOD = ("gw1-1", "buy", "1.00", "1", "gw1")

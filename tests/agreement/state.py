@@ -19,7 +19,7 @@ from quota.decision import PoolName, Side, Verdict
 from quota.journal import Entry
 from quota.memory import Book
 from quota.pool import Change, Execution, Pool
-from quota.record import change_of, execution_of, keys, order_of, pool_of
+from quota.store.record import change_of, execution_of, keys, order_of, pool_of
 from tests.servers import Store
 
 DAY = "2026-11-23"

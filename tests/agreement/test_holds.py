@@ -13,8 +13,8 @@ from quota.events import Cancelled
 from quota.ledger import RedisLedger, Released
 from quota.memory import MemoryLedger
 from quota.pool import Opening
-from quota.record import keys
-from quota.verify import verify
+from quota.proof.verify import verify
+from quota.store.record import keys
 from tests.agreement.holding import many_strays, overslept, strays
 from tests.agreement.state import HOUR_MS, schedule_of
 from tests.agreement.trading import POOL, buy, opening

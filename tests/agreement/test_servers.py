@@ -12,7 +12,7 @@ from quota import library
 from quota.decision import Attest, Side, Status, Verdict
 from quota.ledger import RedisLedger
 from quota.library import Library
-from quota.record import keys
+from quota.store.record import keys
 from tests.agreement.state import identity, linked
 from tests.agreement.trading import POOL, buy, opening
 from tests.servers import Store

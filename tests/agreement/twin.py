@@ -19,8 +19,8 @@ from quota.ledger import Act, Attestation, RedisLedger
 from quota.library import Library
 from quota.memory import MemoryLedger
 from quota.pool import Opening, Pool
-from quota.record import keys
 from quota.rules import checked_verdict
+from quota.store.record import keys
 from tests.agreement.state import (
     HOUR_MS,
     State,

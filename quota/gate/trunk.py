@@ -13,11 +13,11 @@ from typing import Any
 
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from quota.durability import Durability
 from quota.errors import ConfigError
-from quota.line import LATER, Call, Line, LineLost, ended
-from quota.routes import Address, Route, address_in
-from quota.wire import Complaint, packed
+from quota.gate.line import LATER, Call, Line, LineLost, ended
+from quota.gate.wire import Complaint, packed
+from quota.store.durability import Durability
+from quota.store.routes import Address, Route, address_in
 
 _PAUSE_S = 0.005
 _BESIDE_S = 0.1

@@ -13,9 +13,9 @@ import msgspec
 
 from quota.decision import Side, Verdict, Violation
 from quota.events import Bust, Event, Fill, NewOrder
-from quota.flaws import Complaint, Flaw
 from quota.journal import End, Entry
 from quota.money import fen_down, fen_up
+from quota.proof.flaws import Complaint, Flaw
 
 _DEAD = frozenset({Violation.EXEC_REUSED, Violation.SIDE_CONFLICT, Violation.OUT_OF_RANGE})
 """With one of these an entry only tells that something could not be applied."""

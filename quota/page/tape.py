@@ -13,8 +13,8 @@ from quota.errors import LedgerCorrupt
 from quota.events import Bust, Cancelled, Fill, NewOrder, Rejected
 from quota.journal import End, Entry, read_line
 from quota.money import price_text
+from quota.page.standing import Tone
 from quota.pool import Change
-from quota.standing import Tone
 
 _TOLD = {"status", "level", "limit", "rate", "day"}
 _REASONS = {"clock": "by the clock", "opened": ""}

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from quota.answers import Result
 from quota.decision import PoolName, Side, Verdict
 from quota.errors import ConfigError
-from quota.flaws import Complaint, Flaw
+from quota.gate.answers import Result
 from quota.journal import Entry
 from quota.money import price_milli
-from quota.retrace import Retrace, Terms
-from quota.traces import Ruling
+from quota.proof.flaws import Complaint, Flaw
+from quota.proof.retrace import Retrace, Terms
+from quota.proof.traces import Ruling
 
 _NEVER = 1 << 62
 """Later than anything: the end of a call that was not answered."""

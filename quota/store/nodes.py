@@ -14,7 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, ConnectionError, RedisError  # noqa: A004 - redis-py's name for it
 
 from quota.endpoints import Redis as RedisSettings
-from quota.routes import Address, Route, route_to
+from quota.store.routes import Address, Route, route_to
 
 
 class Nodes:

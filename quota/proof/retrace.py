@@ -13,11 +13,11 @@ import msgspec
 
 from quota.decision import Admission, Phase, Side, Status, Verdict
 from quota.events import NewOrder
-from quota.flaws import Complaint, Flaw
 from quota.journal import Entry, read_line
 from quota.money import RATE_ONE, fen_up, rate_e5
 from quota.pool import Pool
-from quota.traces import Trace, Traces
+from quota.proof.flaws import Complaint, Flaw
+from quota.proof.traces import Trace, Traces
 
 _TRADING = frozenset({Phase.CONTINUOUS, Phase.BREAK, Phase.CLOSING})
 _SHUT = frozenset({Phase.CLOSED, Phase.BREAK})

@@ -17,15 +17,15 @@ from rich.prompt import Confirm
 
 from quota.clock import MarketClock, iso
 from quota.config import Settings
-from quota.console import plain, table, yuan
 from quota.decision import PoolName, Side, Verdict
+from quota.desk.console import plain, table, yuan
 from quota.endpoints import Redis
 from quota.errors import ConfigError
 from quota.feed import StatusReport
 from quota.ledger import Act, RedisLedger
 from quota.library import Library
-from quota.nodes import connected
 from quota.pool import Pool
+from quota.store.nodes import connected
 from quota.watch import report_of
 
 _WATCH_S = 1.0

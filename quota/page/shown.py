@@ -12,10 +12,10 @@ from math import isfinite
 import msgspec
 
 from quota.decision import Phase, PoolName, Side, Status, Verdict, Violation
+from quota.page.sentences import Sentence, meaning, outlook, pace, span, until, why
+from quota.page.standing import NAMES, Known, Standing, Tone
+from quota.page.tape import ChangeLine, EntryLine
 from quota.pool import Pool
-from quota.sentences import Sentence, meaning, outlook, pace, span, until, why
-from quota.standing import NAMES, Known, Standing, Tone
-from quota.tape import ChangeLine, EntryLine
 
 PUBLISHED_BELOW = 0.3
 """Below this share of the quota the exchanges publish a figure, above it only "available"."""

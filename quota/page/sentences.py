@@ -13,8 +13,8 @@ from math import inf, isnan
 import msgspec
 
 from quota.decision import Phase, PoolName, Status
+from quota.page.standing import Known, Standing, Tone
 from quota.pool import Pool
-from quota.standing import Known, Standing, Tone
 
 PACE_MOST = 2.0
 """The pace above which only that it is above is told."""

@@ -10,9 +10,9 @@ import asyncio
 from typing import Any
 
 from quota.decision import PoolName
-from quota.line import Call, Line, LineLost, ended
-from quota.trunk import Switchboard
-from quota.wire import Complaint, changes_after, last_change, page_of
+from quota.gate.line import Call, Line, LineLost, ended
+from quota.gate.trunk import Switchboard
+from quota.gate.wire import Complaint, changes_after, last_change, page_of
 
 BLOCK_MS = 200
 """How long the store holds a question for changes; a silence beyond it is a lost connection."""

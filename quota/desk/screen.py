@@ -12,14 +12,14 @@ import structlog
 from rich.console import Console
 from rich.live import Live
 
-from quota.audit import sentences
 from quota.clock import iso
-from quota.console import RECENT, plain, table
 from quota.decision import PoolName, Verdict
+from quota.desk.audit import sentences
+from quota.desk.console import RECENT, plain, table
 from quota.feed import StatusReport
 from quota.logs import configure
+from quota.proof.verify import Findings
 from quota.running import Running, ended
-from quota.verify import Findings
 
 T = TypeVar("T")
 

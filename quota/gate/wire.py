@@ -11,10 +11,10 @@ from typing import Any
 
 import hiredis
 
-from quota.answers import Answer, Released, Result, unknown
 from quota.decision import PoolName, Side, Status, Verdict
 from quota.errors import BadArgument
 from quota.events import checked_id
+from quota.gate.answers import Answer, Released, Result, unknown
 from quota.money import BOUND, price_milli
 
 KEY_PARTS = ("pool", "orders", "execs", "holds", "changes", "journal")

@@ -11,13 +11,13 @@ from rich.console import Console
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.decision import PoolName
+from quota.desk.operator import ledger_of
 from quota.errors import ConfigError, LedgerCorrupt, QuotaError
-from quota.flaws import Complaint
-from quota.history import Call, answered, read_history
-from quota.operator import ledger_of
-from quota.record import RedisRecord, Verified
-from quota.retrace import Retrace, Terms
-from quota.verify import Findings, verify
+from quota.proof.flaws import Complaint
+from quota.proof.history import Call, answered, read_history
+from quota.proof.retrace import Retrace, Terms
+from quota.proof.verify import Findings, verify
+from quota.store.record import RedisRecord, Verified
 
 _SHOWN = 100
 """How many flaws of a pool are listed, at most."""

@@ -18,10 +18,8 @@ from quota.days import Days
 from quota.decision import Phase, PoolName, Status
 from quota.forecast import UNKNOWN
 from quota.journal import Entry
-from quota.pool import Change, Pool
-from quota.rulebook import daily_quota_fen, phases
-from quota.sentences import Sentence, headline, listed, span
-from quota.shown import (
+from quota.page.sentences import Sentence, headline, listed, span
+from quota.page.shown import (
     Clock,
     DayChart,
     PoolView,
@@ -31,8 +29,10 @@ from quota.shown import (
     moment_ms,
     pool_view,
 )
-from quota.standing import Known, Standing, Tone
-from quota.tape import change_lines, entry_line, market_ms
+from quota.page.standing import Known, Standing, Tone
+from quota.page.tape import change_lines, entry_line, market_ms
+from quota.pool import Change, Pool
+from quota.rulebook import daily_quota_fen, phases
 
 STALE_S = 3.0
 """From which age on figures are called old, in real seconds: they are read five times in one."""

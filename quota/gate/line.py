@@ -14,9 +14,9 @@ from typing import Any, Protocol, Self
 import hiredis
 from redis.exceptions import RedisError
 
-from quota.durability import NOT_KEPT, Durability, Seal, seal_of
 from quota.errors import ConfigError
-from quota.wire import Complaint, packed
+from quota.gate.wire import Complaint, packed
+from quota.store.durability import NOT_KEPT, Durability, Seal, seal_of
 
 _MORE = object()
 LATER = (

@@ -1,0 +1,1 @@
+"""The operations desk: operators' acts, the console, audits."""

@@ -1,0 +1,1 @@
+"""What is proved afterwards: journals against records, histories of gateways against journals."""
