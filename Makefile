@@ -9,13 +9,17 @@ DEBIAN := redis-server mosquitto mosquitto-clients prometheus prometheus-alertma
 PROGRAMS := redis-server redis-cli mosquitto mosquitto_sub promtool amtool luacheck curl systemd-analyze chromium
 SOURCES := quota feeds tests bench grafana deploy
 
-.PHONY: run test lint bench servers node clean
+.PHONY: run test soak lint bench servers node clean
 
 run: $(VENV)/run
 	$(BIN)/quotad run --embedded --simulate
 
 test: $(VENV)/test servers node lint
 	$(BIN)/pytest -n 2 --dist worksteal
+
+# The long forms: hours, and other seeds every time (QUOTA_SEED repeats one).
+soak: $(VENV)/test servers
+	QUOTA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal --timeout 14400 -m soak
 
 lint: $(VENV)/test servers
 	$(BIN)/ruff check .

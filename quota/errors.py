@@ -26,6 +26,10 @@ class FeedUnavailable(QuotaError):
     """The broker is away. The feed reconnects by itself."""
 
 
+class CaptureUnavailable(QuotaError):
+    """The record of the day cannot be written now. Wait; acknowledge nothing."""
+
+
 class FeedTaken(QuotaError):
     """Another daemon uses our client id. The younger one stops."""
 

@@ -1,13 +1,12 @@
 """Eight gateways, each a process, reserve against one small pool; then it is proved who came first.
 
 They give up on answers, ask twice and ask for each other's orders, while an operator halts, resumes
-and reopens, holds lapse and cancels come in. ``QUOTA_FIRST_COME`` sets how many orders they reserve.
+and reopens, holds lapse and cancels come in.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -28,12 +27,13 @@ from quota.store.record import keys
 from tests.agreement.state import DAY
 from tests.daemons import QUOTAD
 from tests.gates import POOL
+from tests.scale import cases
 from tests.servers import Store
 
 ROOT = Path(__file__).parent.parent
 PROCESSES, LINES = 8, 4
 LINES_IN_ALL = PROCESSES * LINES
-ORDERS = int(os.environ.get("QUOTA_FIRST_COME", "40000")) // LINES_IN_ALL * LINES_IN_ALL
+ORDERS = cases(40_000, 400_000) // LINES_IN_ALL * LINES_IN_ALL
 NAME = PoolName(POOL)
 ENOUGH_S = 60 + ORDERS / 500
 
@@ -116,6 +116,7 @@ def check_that_much_happened(calls: Sequence[Call]) -> None:
     assert sum(call.replayed for call in calls) > rare
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(2 * ENOUGH_S)
 async def test_eight_processes_are_served_in_the_order_in_which_they_come(
     store: Store, client: Redis, ledger: RedisLedger, tmp_path: Path

@@ -1,13 +1,12 @@
 """Whatever is sent, nothing breaks: the codec loses nothing, the functions write all or nothing.
 
-``QUOTA_FUZZ`` sets how many messages there are, and how many calls, on both stores together. They come
-some at a time: calls in short days, so that what fails can be shrunk and played again.
+Messages and calls come some at a time, calls in short days, so that what fails can be shrunk and
+played again.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from typing import Any
 
@@ -27,10 +26,11 @@ from quota.proof.retrace import Retrace, Terms
 from quota.store.record import keys
 from tests.agreement.trading import POOL, opening
 from tests.hostile import Request, days, messages
+from tests.scale import cases
 from tests.servers import Store
 
 TOGETHER = 8
-CASES = int(os.environ.get("QUOTA_FUZZ", "10000"))
+CASES = cases(10_000, 200_000)
 LONG_S = 300 + CASES / 100
 """What fails is made smaller first, and that may take minutes."""
 
@@ -46,6 +46,7 @@ ANYHOW = settings(
 # The codec.
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(LONG_S)
 @settings(ANYHOW, max_examples=CASES // TOGETHER)
 @given(some=messages(TOGETHER))
@@ -142,6 +143,7 @@ async def world(store: Store, client: AsyncRedis, ledger: RedisLedger) -> World:
     return World(store.port)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(LONG_S)
 @settings(ANYHOW, max_examples=CASES // 2 // TOGETHER)
 @given(requests=days(TOGETHER))

@@ -1,13 +1,11 @@
 """A tiny world in which everything collides: model and store must agree after every step.
 
-Ten fen of quota and amounts of a few fen: with real amounts the boundaries are never met. More
-examples: AGREEMENT_EXAMPLES=5000 (then not the same ones every time).
+Ten fen of quota and amounts of a few fen: with real amounts the boundaries are never met.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -33,6 +31,7 @@ from quota.pool import Opening
 from tests.agreement.state import HOUR_MS, PLACES, linked, schedule_of, server_ms
 from tests.agreement.twin import Twin, fresh_twin
 from tests.agreement.walk import walk
+from tests.scale import SOAK, cases
 from tests.servers import Store
 
 T = TypeVar("T")
@@ -40,12 +39,11 @@ T = TypeVar("T")
 DAYS = ("2026-11-20", "2026-11-23", "2026-11-24", "2026-11-25", "2026-11-26")
 BUYS, SELLS = ("a", "b", "c", "d", "e"), ("s",)
 EXECS = ("u", "v", "w", "x", "y", "z")
-EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "0"))
-WALKS = EXAMPLES or 60
-pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
+WALKS = cases(60, 3_000)
+pytestmark = pytest.mark.soak
 SETTINGS = settings(
-    max_examples=EXAMPLES or 100,
-    derandomize=not EXAMPLES,
+    max_examples=cases(100, 3_000),
+    derandomize=not SOAK,
     database=None,
     deadline=None,
     stateful_step_count=40,

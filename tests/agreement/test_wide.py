@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 import pytest
@@ -10,14 +9,13 @@ import pytest
 from tests.agreement.state import linked
 from tests.agreement.twin import fresh_twin
 from tests.agreement.wide import widen
+from tests.scale import cases, first_seed
 from tests.servers import Store
 
-EXAMPLES = int(os.environ.get("AGREEMENT_EXAMPLES", "0"))
-DAYS = EXAMPLES or 20
-pytestmark = pytest.mark.timeout(0 if EXAMPLES else 120)
+pytestmark = pytest.mark.soak
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_model_and_store_count_the_same_fen(store: Store, seed: int) -> None:
     async with linked(store) as client:
-        await widen(await fresh_twin(client), Random(seed), days=DAYS)
+        await widen(await fresh_twin(client), Random(first_seed(seed)), days=cases(20, 1_000))
