@@ -219,7 +219,7 @@ class RedisLedger:
     async def check(self, pool: PoolName, side: Side) -> tuple[Verdict, int | None, Status]:
         """Tell what a buy or a sell would get now; writes nothing."""
         key = keys(pool)[0]
-        reply = await self._library.call("quota_check", (key,), side)
+        reply = await self._library.question("quota_check", (key,), side)
         return Verdict(reply[0].decode()), reply[1], Status(reply[3].decode())
 
     async def _call(self, function: str, pool: PoolName, *args: bytes | str) -> Any:  # noqa: ANN401 - a reply is what the function says

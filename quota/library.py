@@ -96,6 +96,10 @@ class Library:
         sent = self._sealed if lasting and self._durability is not Durability.MEMORY else _plain
         return await self._routed(keys[0], lambda node: sent(node, *words))
 
+    async def question(self, function: str, keys: Sequence[str], *args: str) -> Any:  # noqa: ANN401 - as the function replies
+        """Call a function that writes nothing, as a user who may only read can; otherwise like ``call``."""
+        return await self.command("FCALL_RO", function, len(keys), *keys, *args)
+
     async def command(self, *words: bytes | str | int) -> Any:  # noqa: ANN401 - as the command replies
         """Send any command; to the node of the first key of a pool among its words, else to any."""
         key = next((word for word in words if isinstance(word, str) and word.startswith("quota:{")), "")

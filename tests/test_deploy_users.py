@@ -45,6 +45,9 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield guarded
 
 
+NOT_OPEN = keys(PoolName.SB_SH)
+
+
 async def refused(client: Redis, *words: str | int) -> bool:
     """Whether a command is not allowed; that it fails for another reason is no matter."""
     try:
@@ -128,21 +131,32 @@ async def as_gateway(client: Redis, _: Redis) -> None:
     released = await command(client, "FCALL", "quota_release", 6, *KEYS, "held")
     assert released[0] == b"released"
     assert (await command(client, "FCALL_RO", "quota_check", 1, KEYS[0], "buy"))[0] == b"exhausted"
+    before_a_day = await command(
+        client, "FCALL", "quota_reserve", 6, *NOT_OPEN, "early", "buy", "1.00", 1, "gw1"
+    )
+    assert before_a_day[0] == b"closed"
     (last,) = await command(client, "XREVRANGE", KEYS[4], "+", "-", "COUNT", 1)
     assert last
     assert await command(client, "XREAD", "COUNT", 1, "BLOCK", 1, "STREAMS", KEYS[4], "0-0")
-    for words in (("PING",), ("WAIT", 0, 1), ("CLUSTER", "SLOTS")):
+    for words in (
+        *(("PING",), ("WAIT", 0, 1), ("CLIENT", "SETNAME", "gw1"), ("ASKING",)),
+        *(("CLUSTER", "SLOTS"), ("CLUSTER", "NODES"), ("CLUSTER", "SHARDS")),
+    ):
         await allowed(client, *words)
 
 
 async def as_monitor(client: Redis, _: Redis) -> None:
-    """Look at everything, and change nothing."""
-    assert (await command(client, "FCALL_RO", "quota_check", 1, KEYS[0], "buy"))[0] == b"accepted"
-    assert not (await verify(RedisRecord(Library(client)), POOL)).differences
+    """Look at everything, also by ``quotad check``, and change nothing."""
+    functions = Library(client)
+    await functions.load()
+    assert (await RedisLedger(functions).check(POOL, Side.BUY))[0] == "accepted"
+    assert (await RedisLedger(functions).check(PoolName.SB_SH, Side.BUY))[0] == "closed"
+    assert not (await verify(RedisRecord(functions), POOL)).differences
     for words in (
         *(("HGET", KEYS[0], "seq"), ("XLEN", KEYS[5]), ("XREVRANGE", KEYS[5], "+", "-"), ("ZCARD", KEYS[3])),
         *(("XREAD", "COUNT", 1, "STREAMS", KEYS[4], "0-0"), ("TIME",), ("CLUSTER", "SLOTS")),
         *(("PING",), ("HMGET", KEYS[0], "seq"), ("HLEN", KEYS[1]), ("INFO",)),
+        ("CLIENT", "SETNAME", "grafana"),
     ):
         await allowed(client, *words)
 
@@ -155,6 +169,7 @@ async def as_operator(client: Redis, other: Redis) -> None:
     await lapse(other)
     assert (await ledger.tick(POOL)).pool is not None
     await ledger.check(POOL, Side.SELL)
+    assert (await ledger.check(PoolName.SB_SH, Side.BUY))[0] == "closed"
     assert await ledger.operate(POOL, HALT) == "halted"
     resume = Act(act="resume", reason="test", user="ann", host="desk")
     assert await ledger.operate(POOL, resume) == "open"

@@ -206,7 +206,7 @@ def agrees_with_itself(world: World) -> None:
     journal = Retrace(Terms())
     assert [str(flaw) for entry in entries for flaw in journal.take(entry)] == []
     assert journal.seq == int(fields["seq"]) == len(entries)
-    assert (journal.balance_fen or 100_000) == int(fields["balance_fen"])
+    assert (journal.balance_fen if entries else 100_000) == int(fields["balance_fen"])
     assert orders == len(journal.traces.orders)
     assert holds <= sum(trace.reserved for trace in journal.traces.orders.values())
     decided = Counter(f"decided_{_side(entry)}_{entry.verdict}" for entry in entries if entry.verdict)
