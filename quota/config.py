@@ -26,10 +26,11 @@ from pydantic_settings import (
 )
 
 from quota.decision import Admission, PoolName
-from quota.endpoints import Http, Mqtt, Redis, Section, Whole, between
+from quota.endpoints import Http, Mqtt, Redis
 from quota.errors import ConfigError
 from quota.money import rate_e5, rate_text, yuan_to_fen
 from quota.rulebook import ASSUMED
+from quota.section import Section, Whole, between
 
 _PREFIX, _DELIMITER = "QUOTA_", "__"
 _SECRETS = {"redis": "password", "mqtt": "password", "http": "token"}

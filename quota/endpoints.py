@@ -14,9 +14,6 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
@@ -25,38 +22,11 @@ from pydantic import (
 
 from quota.errors import ConfigError
 from quota.events import checked_id
+from quota.section import Section, Whole, between
 from quota.store.durability import Durability
 from quota.store.routes import route_to
 
 _TOKEN = re.compile(r"[!-~]{16,256}")
-
-
-class Section(BaseModel):
-    """A table of the settings: frozen, without unknown keys, silent about values in errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-def not_bool(value: object) -> object:
-    """Refuse true and false, which Python counts among the whole numbers."""
-    if isinstance(value, bool):
-        raise ValueError("must be a whole number")  # noqa: TRY004 - pydantic collects ValueErrors
-    return value
-
-
-def between(low: int, high: int) -> AfterValidator:
-    """Bound a whole number, both ends included, and name both in one message."""
-
-    def check(number: int) -> int:
-        if not low <= number <= high:
-            raise ValueError(f"must be from {low} to {high}")
-        return number
-
-    return AfterValidator(check)
-
-
-Whole = Annotated[int, BeforeValidator(not_bool)]
-"""A whole number of the settings."""
 
 
 def _base(url: str) -> str:
@@ -104,7 +74,8 @@ def _client_id(text: str) -> str:
         raise ValueError(str(error).removeprefix("client_id: ")) from None
 
 
-def _read_secret(path: Path) -> str:
+def read_secret(path: Path) -> str:
+    """Read the only line of a file; raise ValueError where there is none."""
     try:
         secret = path.read_text("utf-8").rstrip("\r\n")
     except OSError as error:
@@ -117,7 +88,7 @@ def _read_secret(path: Path) -> str:
 
 
 def _secret_file(path: Path) -> Path:
-    _read_secret(path)
+    read_secret(path)
     return path
 
 
@@ -179,7 +150,7 @@ class _Server(Section):
         if password is not None and password.get_secret_value():
             return password
         path = info.data.get("password_file")
-        return SecretStr(_read_secret(path)) if path is not None else None
+        return SecretStr(read_secret(path)) if path is not None else None
 
     @field_validator("ca_file", "cert_file", "key_file")
     @classmethod
@@ -208,6 +179,15 @@ class Redis(_Server):
     url: str = "redis://127.0.0.1:6379/0"
     deadline_ms: Annotated[Whole, between(50, 60_000)] = 2_000
     durability: Durability = Durability.MEMORY
+    sentinel_username: str | None = None
+    sentinel_password_file: _SecretFile | None = None
+
+    @field_validator("sentinel_username", "sentinel_password_file")
+    @classmethod
+    def _is_for_sentinels(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and "+sentinel:" not in info.data.get("url", "+sentinel:"):
+            raise ValueError("needs a redis+sentinel:// URL")
+        return value
 
     @field_validator("url")
     @classmethod
@@ -275,7 +255,7 @@ class Http(Section):
     def _is_there_where_others_come(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         path = info.data.get("token_file")
         secret = token.get_secret_value() if token is not None else ""
-        secret = secret or (_read_secret(path) if path is not None else "")
+        secret = secret or (read_secret(path) if path is not None else "")
         if secret and not _TOKEN.fullmatch(secret):
             raise ValueError("must be 16 to 256 printable ASCII characters without spaces")
         listen = info.data.get("listen")

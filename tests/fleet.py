@@ -112,8 +112,8 @@ class Watched:
 
 
 @contextmanager
-def watched(directory: Path) -> Iterator[Watched]:
-    """Run them, and wait until the Sentinel knows the replica."""
+def watched(directory: Path, *lines: str) -> Iterator[Watched]:
+    """Run them, with more lines of the Sentinel's settings, and wait until it knows the replica."""
     primary, replica = (Store(directory / name, "redis", _AT_ONCE) for name in ("first", "second"))
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -126,6 +126,7 @@ def watched(directory: Path) -> Iterator[Watched]:
         configuration.write_text(
             f"port {port}\nbind 127.0.0.1\nsentinel monitor quota 127.0.0.1 {primary.port} 1\n"
             "sentinel down-after-milliseconds quota 300\nsentinel failover-timeout quota 2000\n"
+            + "".join(f"{line}\n" for line in lines)
         )
         log = directory / "sentinel.log"
         with log.open("ab") as output:

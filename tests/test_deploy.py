@@ -52,11 +52,13 @@ def test_the_settings_show_every_key() -> None:
 
 def test_the_settings_that_are_not_needed_everywhere_can_be_taken_in(tmp_path: Path) -> None:
     text = (DEPLOY / "quotad.toml").read_text("utf-8")
-    for name in ("redis.password", "mqtt.password", "http.token", "ca.pem", "quotad.pem", "quotad.key"):
+    secrets = ("redis.password", "sentinel.password", "mqtt.password", "http.token")
+    for name in (*secrets, "ca.pem", "quotad.pem", "quotad.key"):
         (tmp_path / name).write_text("x" * 16)
     lines = [line.removeprefix("# ") if " = " in line else line for line in text.splitlines()]
     full = "\n".join(lines).replace("/etc/quotad", str(tmp_path))
-    full = full.replace("redis://", "rediss://").replace("mqtt://", "mqtts://")
+    full = full.replace("redis://127.0.0.1:6379/0", "rediss+sentinel://127.0.0.1:26379/quota/0")
+    full = full.replace("mqtt://", "mqtts://")
     (tmp_path / "full.toml").write_text(full)
     settings = load(tmp_path / "full.toml", {})
     assert set(settings.market.limits_yuan) == set(PoolName)

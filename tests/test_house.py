@@ -19,7 +19,7 @@ PYTHON = sorted(
 )
 
 FLOORS = (
-    {"decision", "errors", "money", "proof.flaws"},
+    {"decision", "errors", "money", "section", "proof.flaws"},
     {"events", "gate.answers", "store.routes", "store.durability"},
     {"clock", "pool", "endpoints", "gate.wire"},
     {"day", "rulebook", "journal", "charge", "gate.line", "store.nodes"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from pydantic import ValidationError
 
 from quota.desk.operator import ledger_of
 from quota.endpoints import Redis as RedisSettings
-from quota.errors import ConfigError, LedgerUnavailable
+from quota.errors import ConfigError, LedgerUnavailable, QuotaError
 from quota.library import Library
 from quota.store.nodes import connected
 from tests.agreement.trading import POOL
 from tests.certificates import certify
-from tests.fleet import redis_servers, say
+from tests.fleet import redis_servers, say, watched
 from tests.servers import free_port
 
 
@@ -84,6 +85,25 @@ def test_files_for_tls_need_a_url_for_tls(directory: Path) -> None:
     for url in ("redis+cluster://127.0.0.1:6379", "unix:///run/redis.sock"):
         with pytest.raises(ValidationError, match="needs a rediss:// URL"):
             RedisSettings(url=url, ca_file=ca)
+
+
+def test_who_we_are_to_sentinels_needs_some() -> None:
+    with pytest.raises(ValidationError, match=r"needs a redis\+sentinel:// URL"):
+        RedisSettings(sentinel_username="quotad")
+
+
+def test_sentinels_may_ask_who_we_are(directory: Path) -> None:
+    secret = directory / "sentinel.password"
+    secret.write_text("s3cret\n")
+    lines = (
+        "user quotad on >s3cret allchannels +@all",
+        "user default on nopass allchannels +@all -sentinel|masters",
+    )
+    with watched(directory, *lines) as fleet:
+        url = f"redis+sentinel://127.0.0.1:{fleet.sentinel}/quota/0"
+        with pytest.raises(QuotaError):
+            asyncio.run(served(url=url))
+        asyncio.run(served(url=url, sentinel_username="quotad", sentinel_password_file=secret))
 
 
 async def test_sentinels_of_which_nobody_answers_are_waited_for() -> None:

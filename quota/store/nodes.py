@@ -14,6 +14,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterDownError, ConnectionError, RedisError  # noqa: A004 - redis-py's name for it
 
 from quota.endpoints import Redis as RedisSettings
+from quota.endpoints import read_secret
 from quota.store.routes import Address, Route, route_to
 
 
@@ -101,5 +102,9 @@ def connected(settings: RedisSettings) -> Nodes:
         more["username"] = settings.username
     if settings.password is not None:
         more["password"] = settings.password.get_secret_value()
+    if settings.sentinel_username is not None:
+        more["sentinel_username"] = settings.sentinel_username
+    if settings.sentinel_password_file is not None:
+        more["sentinel_password"] = read_secret(settings.sentinel_password_file)
     route = route_to(settings.url, client_name="quotad", **more)
     return Nodes(lambda address: route.client(address, deadline_s), route.seeds, route)
