@@ -22,6 +22,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 OPENED_LATE = "opened late: usage until now is unknown"
 STORE_CHANGED = "store changed"
 
+_WORDS_MAX = 1024
+
 
 @lru_cache(maxsize=64)
 def segments(schedule: str) -> tuple[tuple[int, Phase], ...]:
@@ -81,24 +83,6 @@ def levelled(pool: Pool) -> Pool:
         if used >= level * pool.limit_fen or (level <= pool.level and used > (level - 1) * pool.limit_fen)
     ]
     return replace(pool, level=max(held, default=0))
-
-
-def guarded(pool: Pool, run_id: str) -> Pool:
-    """Halt a pool on a server that took another's place and may lack what that one had answered.
-
-    A day that was opened before servers were attested is taken for attested.
-    """
-    if pool.attested == run_id:
-        return pool
-    if not pool.attested:
-        return replace(pool, attested=run_id)
-    return pool if pool.halted else replace(pool, halted=STORE_CHANGED)
-
-
-def attested(pool: Pool, run_id: str) -> Pool:
-    """Take a server for one that has lost nothing."""
-    halted = "" if pool.halted == STORE_CHANGED else pool.halted
-    return replace(pool, attested=run_id, halted=halted)
 
 
 # A day begins.
@@ -163,8 +147,14 @@ def halted(pool: Pool, reason: str, now_ms: int) -> Pool:
 
 
 def resumed(pool: Pool, run_id: str, now_ms: int) -> Pool:
-    """Lift a halt, and answer for the store. The caller has seen that there is one."""
-    return acted(replace(judged(pool, now_ms), halted="", attested=run_id), now_ms)
+    """Lift a halt. The caller has seen that there is one.
+
+    Behind an operator's halt that of a changed store may come to light. Who lifts that answers for the store.
+    """
+    after = judged(pool, now_ms)
+    if pool.halted != STORE_CHANGED and pool.attested != run_id:
+        return acted(replace(after, halted=STORE_CHANGED), now_ms)
+    return acted(replace(after, halted="", attested=run_id, doubted=""), now_ms)
 
 
 def limited(pool: Pool, limit_fen: int, now_ms: int, *, reopen: bool) -> Pool:
@@ -180,10 +170,11 @@ def acted(pool: Pool, now_ms: int) -> Pool:
     return levelled(judged(replace(pool, seq=pool.seq + 1), now_ms))
 
 
-def reason_refused(reason: str) -> str | None:
-    """Tell why a reason may not be given; None if it may. It stands in the pool's frame as one line."""
-    if not reason or _CONTROL.search(reason):
-        return "reason: must be some text without control characters"
+def words_refused(reason: str, user: str, host: str) -> str | None:
+    """Tell why the words of an act cannot be kept; None if they can. They stand in records as one line."""
+    for name, text in (("reason", reason), ("user", user), ("host", host)):
+        if len(text.encode()) > _WORDS_MAX or _CONTROL.search(text) or (name == "reason" and not text):
+            return f"{name}: must be some text without control characters, of at most {_WORDS_MAX} bytes"
     if reason == STORE_CHANGED:
         return f"reason: {STORE_CHANGED} is what the store alone says"
     return None

@@ -9,6 +9,7 @@ from typing import Any, Protocol, assert_never
 import msgspec
 
 from quota.decision import Attest, Decision, PoolName, Release, Side, Status, Verdict
+from quota.doubt import Claim
 from quota.errors import ConfigError
 from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.journal import line
@@ -98,11 +99,12 @@ class Ledger(Protocol):
         """Carry out an operator's act. Raises ConfigError when it is refused."""
         ...
 
-    async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
-        """Say that we know the last number and the balance after it; refused where the store lost them.
+    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+        """Say which numbers we know of the pool's day; refused where the store has lost one of them.
 
-        Only who has seen that number of the day may say so: ``seq`` 0 stands for a day that we saw
-        open and on which nothing had happened yet.
+        Refused too, though nothing is known to be lost, where we had not looked for a while when the
+        store took its last number. A store that was attested before is halted where it has lost one.
+        ``seq`` 0 stands for a day that we saw open and on which nothing had happened yet.
         """
         ...
 
@@ -196,9 +198,9 @@ class RedisLedger:
             raise ConfigError(f"{pool}: {detail.decode()}")
         return Status(detail.decode())
 
-    async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
-        """Say that we know the last number."""
-        reply = await self._library.call("quota_attest", keys(pool), str(seq), str(balance_fen))
+    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+        """Say which numbers we know."""
+        reply = await self._library.call("quota_attest", keys(pool), msgspec.msgpack.encode(claims))
         return msgspec.convert([word.decode() for word in reply], Attestation)
 
     async def reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None = None) -> Reservation:

@@ -7,6 +7,7 @@ primary of a cluster has it, and whatever server takes a primary's place is chec
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
@@ -21,10 +22,13 @@ from quota.errors import ConfigError, LedgerCorrupt, LedgerUnavailable, QuotaErr
 from quota.store.durability import Durability, Seal, seal_of
 from quota.store.nodes import Nodes, only
 
-VERSION = 2
+VERSION = 3
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
 LUA_FILES = ("quota.lua", "holds.lua", "batch.lua", "gateway.lua", "day.lua")
-SOURCE = "\n".join(resources.files("quota").joinpath("lua", name).read_text() for name in LUA_FILES)
+_TEXT = "\n".join(resources.files("quota").joinpath("lua", name).read_text() for name in LUA_FILES)
+DIGEST = hashlib.sha256(_TEXT.encode()).hexdigest()[:16]
+SOURCE = _TEXT.replace("@digest@", DIGEST)
+"""The library as it is loaded. By its digest another text of the same version is told from ours."""
 
 _MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}
 _AWAY = (
@@ -214,16 +218,17 @@ class Library:
     async def _load_if_older(self, node: Redis) -> None:
         loaded = await _plain(node, "FUNCTION", "LIST", "LIBRARYNAME", "quota")
         try:
-            version = (await _plain(node, "FCALL_RO", "quota_describe", 0))[0] if loaded else 0
+            described = await _plain(node, "FCALL_RO", "quota_describe", 0) if loaded else [0]
         except RedisError as error:
             if not lost(error):
                 raise
             raise ConfigError("redis: the store has another library of the name quota, not ours") from None
+        version = described[0]
         if version > VERSION:
             raise ConfigError(
                 f"redis: the store has version {version} of the library quota, this quotad speaks {VERSION}"
             )
-        if version < VERSION:
+        if version < VERSION or described[-1] != DIGEST.encode():
             await _plain(node, "FUNCTION", "LOAD", "REPLACE", SOURCE)
 
 
@@ -244,6 +249,6 @@ def check_version(facts: dict[str, Any]) -> None:
 def check_words(described: Sequence[Any]) -> None:
     """Raise ConfigError unless the library in the store speaks our words."""
     ours = [[str(word) for word in words] for words in (Side, Verdict, Status, Phase, Violation, EVENTS)]
-    theirs = [[word.decode() for word in words] for words in described[1:]]
+    theirs = [[word.decode() for word in words] for words in described[1:-1]]
     if described[0] != VERSION or theirs != ours:
         raise ConfigError("redis: the library quota in the store speaks other words than this quotad")

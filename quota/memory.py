@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from quota import day, holds, rules
+from quota import day, doubt, holds, rules
 from quota.decision import Attest, Decision, Outcome, PoolName, Release, Status, Violation
+from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Bust, Event, Fill, NewOrder
 from quota.journal import End, Entry, held_line, line
@@ -127,7 +128,7 @@ class MemoryLedger:
         """Bring a pool up to the present moment: its server, its holds, its clock."""
         if book.pool is None:
             return
-        self._become(book, day.guarded(book.pool, self.run_id), now_ms, day.STORE_CHANGED)
+        self._become(book, doubt.guarded(book.pool, self.run_id), now_ms, day.STORE_CHANGED)
         if 0 < book.pool.next_lapse_ms <= now_ms:
             for order_id in holds.due(book.pool, book.holds, now_ms):
                 self._lapse(book, book.pool, order_id, now_ms)
@@ -213,7 +214,7 @@ class MemoryLedger:
         book = self._seen(pool, now_ms)
         if (was := book.pool) is None:
             raise ConfigError(f"{pool}: {rules.NO_DAY}")
-        if (refused := day.reason_refused(act.reason)) is not None:
+        if (refused := day.words_refused(act.reason, act.user, act.host)) is not None:
             raise ConfigError(f"{pool}: {refused}")
         after = _acted(pool, was, act, self.run_id, now_ms)
         self.books[pool] = book
@@ -223,18 +224,27 @@ class MemoryLedger:
         book.journal.append(limits)
         return after.status
 
-    async def attest(self, pool: PoolName, seq: int, balance_fen: int) -> Attestation:
-        """Say that we know the last number."""
+    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+        """Say which numbers we know."""
         book, now_ms = self.books[pool], self._now_ms()
         if book.pool is None:
             return Attestation(Attest.REFUSED, rules.NO_DAY)
-        inherited = _inherited_seq(book, book.pool)
+        came_with = book.pool.seq
         self._catch_up(book, now_ms)
-        if book.pool.attested == self.run_id:
-            return Attestation(Attest.ALREADY)
-        if (lost := _lost_since(book, inherited, seq, balance_fen)) is not None:
+        was, known = book.pool, doubt.doubt_of(book.pool)
+        is_doubted, is_attested = known.server == self.run_id, was.attested == self.run_id
+        inherited, lost = (known.seq, known.lost) if is_doubted else (came_with, "")
+        entries = {entry.seq: entry for entry in book.journal}
+        lost = lost or next(filter(None, (doubt.lost_of(claim, inherited, entries) for claim in claims)), "")
+        if lost:
+            after = doubt.doubted(was, self.run_id, lost) if is_attested else doubt.known_lost(was, lost)
+            self._become(book, after, now_ms, day.STORE_CHANGED)
             return Attestation(Attest.REFUSED, lost)
-        self._become(book, day.attested(book.pool, self.run_id), now_ms, "attested")
+        if is_attested:
+            return Attestation(Attest.ALREADY)
+        if late := doubt.stale(claims, inherited, entries):
+            return Attestation(Attest.REFUSED, late)
+        self._become(book, doubt.attested(was, self.run_id), now_ms, "attested")
         return Attestation(Attest.ATTESTED)
 
     def _become(self, book: Book, pool: Pool, now_ms: int, reason: str) -> None:
@@ -246,23 +256,6 @@ class MemoryLedger:
         for change in changes:
             last = _number(book.changes[-1].id if book.changes else book.published)
             book.changes.append(replace(change, id=f"{last[0] + 1}-0"))
-
-
-def _inherited_seq(book: Book, pool: Pool) -> int:
-    """How far the numbers went when the store was found changed; what came later says nothing of them."""
-    noted = (change.seq for change in reversed(book.changes) if change.reason == day.STORE_CHANGED)
-    return next(noted, 0) if pool.halted == day.STORE_CHANGED else pool.seq
-
-
-def _lost_since(book: Book, inherited: int, seq: int, balance_fen: int) -> str | None:
-    """Tell why a store cannot have all that was answered up to a number; None if it may."""
-    if inherited < seq:
-        return f"seq: the store ended at {inherited}"
-    if seq and (entry := next((it for it in book.journal if it.seq == seq), None)) is None:
-        return f"seq: the store has no entry {seq}"
-    if seq and entry and entry.balance_fen != balance_fen:
-        return f"balance_fen: entry {seq} of the store has another one"
-    return None
 
 
 def _acted(name: PoolName, pool: Pool, act: Act, run_id: str, now_ms: int) -> Pool:

@@ -20,7 +20,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ``began`` says that the start of continuous trading has been judged, ``origin`` by which
     clock the day was opened (``real`` or ``at``), ``kept`` which earlier days are still stored.
     Before ``next_lapse_ms`` no hold ends (0: there is none). ``attested`` is the server of which is
-    known that it has lost nothing: its run_id and master_replid, joined by ``-``.
+    known that it has lost nothing: its run_id and master_replid, joined by ``-``. Where the pool stands
+    on another one, ``doubted`` is that one, its last number when the doubt arose, and what it has lost.
     """
 
     trading_day: str
@@ -44,6 +45,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[str, ...] = ()
     next_lapse_ms: int = msgspec.field(default=0, name="next_lapse")
     attested: str = ""
+    doubted: str = ""
     decided: dict[tuple[Side, Verdict], int] = {}
     violated: dict[Violation, int] = {}
 

@@ -1,7 +1,8 @@
 """What this daemon has seen of the pools, and its word for it when their store has changed.
 
 A server that restarts or takes a primary's place may lack the last answers, and its pools are then
-halted. Who has seen a pool's last number, and the balance after it, can tell whether they are there.
+halted. A former primary that comes back does not know that others have answered in its place. Who has
+seen a pool's last numbers can tell whether they are there.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import NamedTuple
 
 import structlog
 
-from quota.day import STORE_CHANGED
+from quota.clock import MarketClock
 from quota.decision import Attest, Decision, Outcome, PoolName, Status
+from quota.doubt import Claim
 from quota.ledger import Attestation, Ledger, Snapshot
 from quota.pool import Pool
 
@@ -22,54 +24,71 @@ _UNSEEN = "this daemon has not seen the day on the store before"
 log = structlog.get_logger(__name__)
 
 
-class _Known(NamedTuple):
-    """The last number of a day that we saw, on a server that was attested, and the balance after it."""
+class _Seen(NamedTuple):
+    """The last number of a day that we saw, and on which server (empty: we do not know yet)."""
 
     trading_day: str
     server: str
-    seq: int
-    balance_fen: int
+    claim: Claim
 
 
 class Witness:
-    """Remembers each pool's last number. ``doubts`` says why a pool's store was not attested."""
+    """Remembers each pool's last numbers. ``doubts`` says why a pool's store was not attested.
+
+    ``known`` are numbers of attested servers, ``owed`` those that were acknowledged on one that was not.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self.doubts: dict[PoolName, str] = {}
         self._ledger = ledger
-        self._known: dict[PoolName, _Known] = {}
+        self._known: dict[PoolName, _Seen] = {}
+        self._owed: dict[PoolName, _Seen] = {}
         self._refused: dict[PoolName, str] = {}
+        self._skew_ms = 0
 
     def decided(self, pool: PoolName, decisions: Sequence[Decision]) -> None:
         """Take in what the ledger did for us. What a halted pool says may come from a changed store."""
-        known = self._known.get(pool)
+        known, at_ms = self._known.get(pool), MarketClock.local_ms() + self._skew_ms
+        if known is None:
+            return
         for decision in decisions:
             seq, balance_fen = decision.seq, decision.balance_fen
-            fresh = decision.outcome is Outcome.APPLIED and decision.status is not Status.HALTED
-            if known and fresh and seq is not None and balance_fen is not None and seq > known.seq:
-                known = self._known[pool] = known._replace(seq=seq, balance_fen=balance_fen)
+            if decision.outcome is not Outcome.APPLIED or seq is None or balance_fen is None:
+                continue
+            claim = Claim(seq, balance_fen, at_ms)
+            if decision.status is Status.HALTED:
+                owed = self._owed.get(pool)
+                self._owed[pool] = _Seen(known.trading_day, owed.server if owed else "", claim)
+            elif seq > self._known[pool].claim.seq:
+                self._known[pool] = known._replace(claim=claim)
 
     async def attests(self, pool: PoolName, snapshot: Snapshot) -> bool:
-        """Take in a look at a pool; say True where our word has just ended the halt of a changed store.
+        """Take in a look at a pool; say True where our word has just changed whether it takes buys.
 
         Raises LedgerUnavailable.
         """
-        seen = snapshot.pool
+        seen, server = snapshot.pool, snapshot.run_id
+        self._skew_ms = snapshot.server_ms - MarketClock.local_ms()
         if seen is None:
             return False
-        if seen.attested == snapshot.run_id:
-            self._trust(pool, seen)
+        if (owed := self._owed.get(pool)) is not None and not owed.server:
+            self._owed[pool] = owed._replace(server=server)
+        is_attested, is_refused = seen.attested == server, self._refused.get(pool) == server
+        if is_attested and (is_refused or not self._surprises(pool, seen)):
+            self._trust(pool, seen, snapshot.server_ms)
             return False
-        if seen.halted != STORE_CHANGED or self._refused.get(pool) == snapshot.run_id:
+        if is_refused:
             return False
-        known = self._known.get(pool)
-        said = await self._give_word(pool, seen, known)
-        if known and said.outcome is Attest.ATTESTED:
-            log.info("store.attested", pool=pool, seq=known.seq, balance_fen=known.balance_fen)
+        said = await self._give_word(pool, seen, server)
         if said.outcome is Attest.REFUSED:
-            self._refused[pool], self.doubts[pool] = snapshot.run_id, said.detail
+            self._refused[pool], self.doubts[pool] = server, said.detail
             log.warning("store.not_attested", pool=pool, reason=said.detail)
-        return said.outcome is not Attest.REFUSED
+            return is_attested
+        if said.outcome is Attest.ATTESTED:
+            log.info("store.attested", pool=pool, **self._last(pool))
+            return True
+        self._trust(pool, seen, snapshot.server_ms)
+        return not is_attested
 
     def misses(self, pool: PoolName, trading_day: str) -> bool:
         """Whether a day that is to open is one that we have seen open: then the store has lost all of it."""
@@ -79,18 +98,33 @@ class Witness:
         log.warning("store.not_attested", pool=pool, reason=_GONE)
         return True
 
-    async def _give_word(self, pool: PoolName, seen: Pool, known: _Known | None) -> Attestation:
+    def _surprises(self, pool: PoolName, seen: Pool) -> bool:
+        """Whether an attested pool is on another server than the one we know, or behind what we know."""
+        known = self._known.get(pool)
+        if known is None or known.trading_day != seen.trading_day:
+            return False
+        return known.server != seen.attested or seen.seq < known.claim.seq
+
+    async def _give_word(self, pool: PoolName, seen: Pool, server: str) -> Attestation:
+        known = self._known.get(pool)
         if known is None or known.trading_day != seen.trading_day:
             return Attestation(Attest.REFUSED, _UNSEEN)
-        return await self._ledger.attest(pool, known.seq, known.balance_fen)
+        owed = self._owed.get(pool)
+        claims = [known.claim]
+        if owed is not None and owed.trading_day == seen.trading_day and owed.server != server:
+            claims.append(owed.claim)
+        return await self._ledger.attest(pool, claims)
 
-    def _trust(self, pool: PoolName, seen: Pool) -> None:
+    def _last(self, pool: PoolName) -> dict[str, int]:
+        claim = self._known[pool].claim
+        return {"seq": claim.seq, "balance_fen": claim.balance_fen}
+
+    def _trust(self, pool: PoolName, seen: Pool, at_ms: int) -> None:
         """Remember an attested pool; a decision may have told of a later number than this look."""
-        known, now = (
-            self._known.get(pool),
-            _Known(seen.trading_day, seen.attested, seen.seq, seen.balance_fen),
-        )
-        if known is None or known[:2] != now[:2] or known.seq < now.seq:
+        known = self._known.get(pool)
+        now = _Seen(seen.trading_day, seen.attested, Claim(seen.seq, seen.balance_fen, at_ms))
+        same = known is not None and known[:2] == now[:2] and pool not in self._refused
+        if known is None or not same or known.claim.seq <= now.claim.seq:
             self._known[pool] = now
-        self.doubts.pop(pool, None)
-        self._refused.pop(pool, None)
+        for doubts in (self.doubts, self._refused, self._owed):
+            doubts.pop(pool, None)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from quota.day import STORE_CHANGED
 from quota.decision import Admission, Outcome, PoolName, Side, Verdict
+from quota.doubt import Claim
 from quota.errors import ConfigError
 from quota.events import Bust, Cancelled, Event, Fill, NewOrder
 from quota.gate.answers import Result
@@ -23,7 +24,7 @@ from quota.money import rate_e5
 from quota.pool import Opening
 from quota.proof.history import Call
 from quota.proof.retrace import Terms
-from tests.agreement.state import DAY, HOUR_MS, PLACES, schedule_of
+from tests.agreement.state import DAY, HOUR_MS, NEVER_MS, PLACES, schedule_of
 
 NOON_MS = 1_795_000_000_000
 HOLDS = (None, None, HOUR_MS // 4, HOUR_MS)
@@ -174,7 +175,7 @@ class Day:
         pool = self.book.pool
         assert pool is not None
         if pool.halted == STORE_CHANGED:
-            await self.ledger.attest(self.name, 0, 0)
+            await self.ledger.attest(self.name, [Claim(0, 0, NEVER_MS)])
         else:
             self.ledger.run_id += "x"
 

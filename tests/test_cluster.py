@@ -21,6 +21,7 @@ from quota.library import Library
 from quota.store.nodes import Nodes
 from quota.store.record import keys
 from quota.store.routes import route_to
+from tests.agreement.state import versioned
 from tests.daemons import Quotad, new
 from tests.fleet import SLOTS, joined, linked, met, move, redis_servers, say
 from tests.servers import Mosquitto
@@ -150,7 +151,7 @@ async def test_a_primary_that_loses_the_library_gets_it_again_and_another_one_is
 async def test_a_new_primary_with_a_newer_library_ends_the_daemon(home: Site, tmp_path: Path) -> None:
     with another(tmp_path) as fourth:
         await met(fourth, home.ports)
-        newer = library.SOURCE.replace("local VERSION = 2\n", "local VERSION = 3\n")
+        newer = versioned(library.VERSION + 1)
         await say(fourth, "FUNCTION", "LOAD", newer)
         await move(keys(POOL)[0], home.place(POOL), fourth)
         assert await asyncio.to_thread(home.quotad.code, 20) == 1

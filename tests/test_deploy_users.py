@@ -16,6 +16,7 @@ from redis.retry import Retry
 
 from quota import library
 from quota.decision import PoolName, Side
+from quota.doubt import Claim
 from quota.endpoints import Redis as Settings
 from quota.errors import ConfigError, QuotaError
 from quota.events import Bust, Cancelled, Event
@@ -45,7 +46,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield guarded
 
 
-NOT_OPEN = keys(PoolName.SB_SH)
+NOT_OPEN = keys(PoolName.SB_SH)[0]
 
 
 async def refused(client: Redis, *words: str | int) -> bool:
@@ -88,7 +89,7 @@ async def as_daemon(client: Redis, other: Redis) -> None:
     await ledger.apply(POOL, events)
     snapshot = await ledger.tick(POOL, "0-1")
     assert snapshot.pool is not None
-    await ledger.attest(POOL, snapshot.pool.seq, snapshot.pool.balance_fen)
+    await ledger.attest(POOL, [Claim(snapshot.pool.seq, snapshot.pool.balance_fen, snapshot.server_ms)])
     assert await ledger.changes(POOL, "0-0")
     assert await ledger.record.latest(POOL, 5)
     assert await ledger.record.sampled(POOL, snapshot.pool.seq, 5)
@@ -131,10 +132,7 @@ async def as_gateway(client: Redis, _: Redis) -> None:
     released = await command(client, "FCALL", "quota_release", 6, *KEYS, "held")
     assert released[0] == b"released"
     assert (await command(client, "FCALL_RO", "quota_check", 1, KEYS[0], "buy"))[0] == b"exhausted"
-    before_a_day = await command(
-        client, "FCALL", "quota_reserve", 6, *NOT_OPEN, "early", "buy", "1.00", 1, "gw1"
-    )
-    assert before_a_day[0] == b"closed"
+    assert (await command(client, "FCALL_RO", "quota_check", 1, NOT_OPEN, "buy"))[0] == b"closed"
     (last,) = await command(client, "XREVRANGE", KEYS[4], "+", "-", "COUNT", 1)
     assert last
     assert await command(client, "XREAD", "COUNT", 1, "BLOCK", 1, "STREAMS", KEYS[4], "0-0")

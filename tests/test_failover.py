@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +170,31 @@ async def test_a_fresh_daemon_that_knows_nothing_does_not_attest(home: Site) -> 
         await until(home.warnings)
         assert "has not seen the day on the store before" in home.warnings()[0]
         assert await asked(shift, "after") is Verdict.HALTED
+
+
+async def test_a_former_primary_that_comes_back_does_not_hide_what_the_other_one_answered(
+    home: Site, tmp_path: Path
+) -> None:
+    async with working(home.url, [POOL]) as shift:
+        shift.over = True
+        assert await asked(shift, "kept") is Verdict.ACCEPTED
+        await home.caught_up()
+        assert home.fleet.primary.process is not None
+        os.kill(home.fleet.primary.process.pid, signal.SIGSTOP)
+        await home.promoted()
+        await until(lambda: "store.attested" in home.quotad.log)
+        for number in range(5):
+            assert await asked(shift, f"other-{number}") is Verdict.ACCEPTED
+        await until(lambda: home.quotad.metric(f"quota_seq{{pool={q(POOL)}}}") == 6)
+        home.fleet.replica.stop()
+        os.kill(home.fleet.primary.process.pid, signal.SIGCONT)
+        await until(lambda: "store.not_attested" in home.quotad.log)
+        await until(home.warnings)
+        assert "seq: the store ended at" in home.warnings()[0]
+        assert await asked(shift, "after") is Verdict.HALTED
+        assert await asked(shift, "sells", Side.SELL) is Verdict.ACCEPTED
+        code, said = await asyncio.to_thread(verified, home, shift, tmp_path)
+        assert (code, "other-4" in said) == (1, True), said
 
 
 def q(text: str) -> str:

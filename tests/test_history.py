@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from quota.decision import PoolName, Side, Status, Verdict
+from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Cancelled, NewOrder
 from quota.gate.answers import Result
@@ -21,7 +22,7 @@ from quota.pool import Opening
 from quota.proof.flaws import Flaw
 from quota.proof.history import Call, answered, complaints, read_history
 from quota.proof.retrace import Retrace, Terms
-from tests.agreement.state import DAY, schedule_of
+from tests.agreement.state import DAY, NEVER_MS, schedule_of
 from tests.histories import NOON_MS, Day, lived
 from tests.tampering import APART_NS, TAMPERINGS
 
@@ -210,7 +211,7 @@ async def test_a_halt_that_no_act_began_is_counted_and_no_flaw() -> None:
     for name in ("first", "second"):
         day.ledger.run_id = name
         day.ask_once(order(f"{name} store".replace(" ", "-"), 1))
-        await day.ledger.attest(day.name, 0, 0)
+        await day.ledger.attest(day.name, [Claim(0, 0, NEVER_MS)])
         day.ask_once(order(f"{name} attested".replace(" ", "-"), 1))
     journal = Retrace(day.terms)
     assert [list(journal.take(entry)) for entry in day.entries] == [[]] * 5

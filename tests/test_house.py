@@ -23,7 +23,7 @@ FLOORS = (
     {"events", "gate.answers", "store.routes", "store.durability"},
     {"clock", "pool", "endpoints", "gate.wire"},
     {"day", "rulebook", "journal", "charge", "gate.line", "store.nodes"},
-    {"rules", "config", "feed", "library", "captured", "forecast", "proof.traces", "gate.trunk"},
+    {"rules", "config", "doubt", "feed", "library", "captured", "forecast", "proof.traces", "gate.trunk"},
     {"store.record", "course", "holds", "page.standing", "proof.retrace", "gate.latch"},
     {"ledger", "proof.verify", "page.tape", "page.sentences", "proof.history", "gateway"},
     {"memory", "page.shown", "figures", "witness", "embedded", "logs", "notify"},

@@ -13,7 +13,7 @@ from quota.errors import ConfigError, LedgerUnavailable
 from quota.ledger import RedisLedger
 from quota.library import Library, check_version, check_words
 from quota.store.record import keys
-from tests.agreement.state import command, contents
+from tests.agreement.state import command, contents, versioned
 from tests.agreement.trading import HALT, POOL, buy, opening, unchanged
 from tests.servers import Store
 
@@ -39,18 +39,24 @@ async def test_a_check_can_be_the_first_call_after_a_restart(client: Redis, ledg
 
 
 async def test_a_newer_library_in_the_store_is_left_alone(client: Redis) -> None:
-    newer = library.SOURCE.replace("local VERSION = 2\n", "local VERSION = 3\n")
-    assert newer != library.SOURCE
-    await client.function_load(newer)
-    with pytest.raises(ConfigError, match="version 3"):
+    await client.function_load(versioned(library.VERSION + 1))
+    with pytest.raises(ConfigError, match=f"version {library.VERSION + 1}"):
         await Library(client).load()
-    assert (await command(client, "FCALL_RO", "quota_describe", 0))[0] == 3
+    assert (await command(client, "FCALL_RO", "quota_describe", 0))[0] == library.VERSION + 1
 
 
 async def test_an_older_library_is_replaced(client: Redis) -> None:
-    await client.function_load(library.SOURCE.replace("local VERSION = 2\n", "local VERSION = 1\n"))
+    await client.function_load(versioned(library.VERSION - 1))
     await Library(client).load()
-    assert (await command(client, "FCALL_RO", "quota_describe", 0))[0] == 2
+    assert (await command(client, "FCALL_RO", "quota_describe", 0))[0] == library.VERSION
+
+
+async def test_another_text_of_the_same_version_is_replaced(client: Redis) -> None:
+    lax = library.SOURCE.replace("if frame.exhausted then return 'exhausted' end\n  if", "if", 1)
+    assert lax != library.SOURCE
+    await client.function_load(lax.replace(library.DIGEST, "0" * 16), replace=True)
+    await Library(client).load()
+    assert (await command(client, "FCALL_RO", "quota_describe", 0))[-1] == library.DIGEST.encode()
 
 
 async def test_a_library_that_speaks_other_words_is_refused(client: Redis) -> None:
@@ -65,7 +71,7 @@ async def test_a_library_that_speaks_other_words_is_refused(client: Redis) -> No
 
 def test_words_in_another_order_are_other_words() -> None:
     with pytest.raises(ConfigError, match="other words"):
-        check_words([library.VERSION, [b"sell", b"buy"]])
+        check_words([library.VERSION, [b"sell", b"buy"], b""])
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ end
 
 -- The version and the words, for a loader to compare with its own.
 local function describe()
-  return {VERSION, SIDES, VERDICTS, STATUSES, PHASES, VIOLATIONS, EVENTS}
+  return {VERSION, SIDES, VERDICTS, STATUSES, PHASES, VIOLATIONS, EVENTS, DIGEST}
 end
 
 redis.register_function('quota_apply', apply_batch)

@@ -91,7 +91,7 @@ end
 local function fresh_pool(opening, halted, now)
   local frame = frame_with(opening, {
     halted = halted, began = false, exhausted = false, suspended = false, phase = 'closed', level = 0,
-    resumes_in_opening = opening.resumes_in_opening == 1, attested = run_id})
+    resumes_in_opening = opening.resumes_in_opening == 1, attested = run_id, doubted = ''})
   local pool = {frame = frame, balance_fen = opening.limit_fen, open_buy_fen = 0, filled_buy_fen = 0,
                 filled_sell_fen = 0, seq = 0, next_lapse = 0}
   judge(pool, now)
@@ -166,20 +166,36 @@ local ACTS = {
     pool.frame = frame_with(pool.frame, {halted = act.reason})
   end,
   resume = function(pool)
-    if pool.frame.halted == '' then return 'the pool is not halted' end
-    pool.frame = frame_with(pool.frame, {halted = '', attested = run_id})
+    local frame = pool.frame
+    if frame.halted == '' then return 'the pool is not halted' end
+    if frame.halted ~= STORE_CHANGED and frame.attested ~= run_id then
+      pool.frame = frame_with(frame, {halted = STORE_CHANGED})
+    else
+      pool.frame = frame_with(frame, {halted = '', attested = run_id, doubted = ''})
+    end
   end,
   limit = function(pool, act)
-    if act.limit_fen <= 0 or act.limit_fen > BOUND then
+    local limit = type(act.limit_fen) == 'number' and act.limit_fen % 1 == 0 and act.limit_fen or 0
+    if limit <= 0 or limit > BOUND then
       return 'limit: must be above zero and at most 4500000000000000 fen'
     end
     local balance = pool.balance_fen - pool.frame.limit_fen + act.limit_fen
     if balance > BOUND or balance < -BOUND then return 'limit: the balance would pass 4500000000000000 fen' end
     pool.balance_fen = balance
     pool.frame = frame_with(pool.frame, {limit_fen = act.limit_fen,
-                                         exhausted = pool.frame.exhausted and not (act.reopen and balance > 0)})
+                                         exhausted = pool.frame.exhausted and not (act.reopen == true and balance > 0)})
   end,
 }
+
+-- Why the words of an act cannot be kept, or nil.
+local function wrong_words(act)
+  for _, name in ipairs({'reason', 'user', 'host'}) do
+    local text = act[name]
+    if type(text) ~= 'string' or #text > 1024 or string.find(text, '%c') or (name == 'reason' and text == '') then
+      return name .. ': must be some text without control characters, of at most 1024 bytes'
+    end
+  end
+end
 
 -- An operator's act, packed as a map of act, limit_fen, reopen, reason, user, host. Returns {done |
 -- refused, the status, or why not}.
@@ -188,9 +204,8 @@ local function operate(keys, args)
   local pool = batch.pool
   if not pool then return {'refused', NO_DAY} end
   if not ACTS[act.act] then return {'refused', 'act: must be halt, resume or limit'} end
-  if act.reason == '' or string.find(act.reason, '%c') then
-    return {'refused', 'reason: must be some text without control characters'}
-  end
+  local wrong = wrong_words(act)
+  if wrong then return {'refused', wrong} end
   if act.reason == STORE_CHANGED then
     return {'refused', 'reason: ' .. STORE_CHANGED .. ' is what the store alone says'}
   end
@@ -231,52 +246,72 @@ local function set_rate(keys, args)
   return {'set'}
 end
 
--- How far the numbers went when this store was found to be another one. What came later fills the
--- numbers up again that were lost, and says nothing of them.
-local function inherited_seq(batch)
-  for _, entry in ipairs(redis.call('XREVRANGE', batch.keys[5], '+', '-', 'COUNT', 1000)) do
-    local fields, seq = entry[2], nil
-    for i = 1, #fields, 2 do
-      if fields[i] == 'seq' then seq = tonumber(fields[i + 1]) end
-      if fields[i] == 'reason' and fields[i + 1] == STORE_CHANGED then return seq end
-    end
-  end
-  return 0
+local FRESH_MS = 1000
+
+local function entry_fields(batch, seq)
+  local id, fields = whole(seq) .. '-0', {}
+  local entry = redis.call('XRANGE', batch.keys[6], id, id)[1]
+  for i = 1, entry and #entry[2] or 0, 2 do fields[entry[2][i]] = entry[2][i + 1] end
+  return entry and fields
 end
 
--- Why this store may not be attested to have all that was answered up to `seq`, or nil if it may.
--- `inherited` is the last number that it came with.
-local function lost_since(batch, seq, balance, inherited)
+-- Why this store cannot have what a claim says it answered, or nil if it may: an entry that came later
+-- than it was seen has filled its number up again. `inherited` is the last number that the store came with.
+local function lost_of(batch, claim, inherited)
+  local seq, balance, seen = claim[1], claim[2], claim[3]
   if inherited < seq then return 'seq: the store ended at ' .. whole(inherited) end
   if seq == 0 then return nil end
-  local id = whole(seq) .. '-0'
-  local entry = redis.call('XRANGE', batch.keys[6], id, id)[1]
+  local entry = entry_fields(batch, seq)
   if not entry then return 'seq: the store has no entry ' .. whole(seq) end
-  for i = 1, #entry[2], 2 do
-    if entry[2][i] == 'balance_fen' and entry[2][i + 1] == balance then return nil end
+  if entry.balance_fen ~= whole(balance) then
+    return 'balance_fen: entry ' .. whole(seq) .. ' of the store has another one'
   end
-  return 'balance_fen: entry ' .. whole(seq) .. ' of the store has another one'
+  if tonumber(entry.time_ms) > seen + FRESH_MS then
+    return 'time_ms: entry ' .. whole(seq) .. ' of the store is a later one'
+  end
+  return nil
 end
 
--- Takes the word of somebody who knows the last number, and the balance after it, that this store has
--- lost nothing. Returns {attested | already | refused, why not}.
+-- Why claims that hold say too little, or nil: who made them had not looked for a while when the store
+-- took its last number, and cannot know what else was answered.
+local function stale_claims(batch, claims, inherited)
+  local seq, seen = 0, 0
+  for _, claim in ipairs(claims) do
+    seq, seen = math.max(seq, claim[1]), math.max(seen, claim[3])
+  end
+  local last = inherited > seq and entry_fields(batch, inherited)
+  local late = last and tonumber(last.time_ms) - seen or 0
+  if late <= FRESH_MS then return nil end
+  return 'seq: ' .. whole(seq) .. ' was seen ' .. whole(late) .. ' ms before the store ended at ' .. whole(inherited)
+end
+
+-- Takes the word of somebody who knows the last numbers, the balances after them and when they were seen
+-- (packed rows of these three) that this store has lost nothing. Where it has lost something, it is
+-- doubted even though it was attested. Returns {attested | already | refused, why not}.
 local function attest(keys, args)
   local batch = begin_batch(keys)
   if not batch.pool then return {'refused', NO_DAY} end
-  local seq, balance = tonumber(args[1]), args[2]
-  local noted = batch.pool.frame.halted == STORE_CHANGED
-  local inherited = noted and inherited_seq(batch) or batch.pool.seq
+  local claims = cmsgpack.unpack(args[1])
+  local came_with = batch.pool.seq
   catch_up(batch)
   local was = batch.pool.frame
-  local lost = lost_since(batch, seq, balance, inherited)
-  local outcome = was.attested == run_id and 'already' or lost and 'refused' or 'attested'
+  local server, inherited = doubt_of(was)
+  if server ~= run_id then inherited = came_with end
+  local lost = server == run_id and match(was.doubted, '^%S+ %d+ (.+)$') or nil
+  for _, claim in ipairs(claims) do lost = lost or lost_of(batch, claim, inherited) end
+  local refused = lost or (was.attested ~= run_id and stale_claims(batch, claims, inherited)) or nil
+  local outcome = refused and 'refused' or was.attested == run_id and 'already' or 'attested'
   if outcome == 'attested' then
     local halted = was.halted ~= STORE_CHANGED and was.halted or ''
-    batch.pool.frame = frame_with(was, {attested = run_id, halted = halted})
+    batch.pool.frame = frame_with(was, {attested = run_id, doubted = '', halted = halted})
     note_changes(batch, was, 'attested')
+  elseif lost and was.attested == run_id then
+    doubt(batch, lost)
+  elseif lost then
+    batch.pool.frame = frame_with(was, {doubted = run_id .. ' ' .. whole(inherited) .. ' ' .. lost})
   end
   commit(batch)
-  return {outcome, outcome == 'refused' and lost or ''}
+  return {outcome, refused or ''}
 end
 
 redis.register_function('quota_tick', tick)

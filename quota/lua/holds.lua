@@ -55,6 +55,24 @@ local function lapse_due(batch)
   batch.at, pool.next_lapse = now, next_lapse
 end
 
+-- Which server a doubt is about, and how far the numbers went when it arose. What came later fills the
+-- numbers up again that were lost, and says nothing of them.
+local function doubt_of(frame)
+  local server, seq = match(frame.doubted, '^(%S+) (%d+)')
+  return server, tonumber(seq)
+end
+
+-- Takes this store for one that may lack what was answered: no more buys. Says what it lost, where that
+-- is known: then no daemon can attest it any more. An operator's halt stays above that.
+local function doubt(batch, lost)
+  local was = batch.pool.frame
+  local doubted = run_id .. ' ' .. whole(batch.pool.seq) .. ' ' .. (lost or '')
+  local attested = was.attested == run_id and '?' or was.attested
+  local halted = was.halted == '' and STORE_CHANGED or was.halted
+  batch.pool.frame = frame_with(was, {attested = attested, doubted = doubted, halted = halted})
+  note_changes(batch, was, STORE_CHANGED)
+end
+
 -- A server that took another one's place may lack what that one had answered: no more buys, before
 -- somebody who knows better says so.
 local function judge_store(batch)
@@ -62,9 +80,8 @@ local function judge_store(batch)
   if was.attested == run_id then return end
   if was.attested == '' then
     batch.pool.frame = frame_with(was, {attested = run_id})
-  elseif was.halted == '' then
-    batch.pool.frame = frame_with(was, {halted = STORE_CHANGED})
-    note_changes(batch, was, STORE_CHANGED)
+  elseif doubt_of(was) ~= run_id then
+    doubt(batch)
   end
 end
 

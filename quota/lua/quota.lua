@@ -1,7 +1,7 @@
 #!lua name=quota
--- The rules of quota/rules.py and quota/day.py, atomically. Version 2.
+-- The rules of quota/rules.py and quota/day.py, atomically. Version 3.
 --
--- Keys of a pool, always all six and in this order; they share a hash tag:
+-- Keys of a pool, always all six and in this order:
 --   pool     hash    the pool: trading_day, limit_fen, balance_fen, open_buy_fen, filled_buy_fen,
 --                    filled_sell_fen (fen), status, phase, seq, level, admission, rate (decimal),
 --                    schedule ("<server ms> <phase> …"), levels ("50 70 …", per cent), halted (the
@@ -9,8 +9,9 @@
 --                    kept ("<day> …"), published and last_change (ids in changes), next_rate
 --                    ("<day> <rate>", announced for a day to come), next_lapse (before it no hold ends;
 --                    0: there is none), attested (the run_id and master_replid of the server that is
---                    known to have lost nothing), frame (the rare fields as one text), decided_{side}_{verdict},
---                    violated_{kind} (counts)
+--                    known to have lost nothing), doubted ("<server> <its last number then> <what it lost>", where
+--                    it stands on another one), frame (the rare fields as one text),
+--                    decided_{side}_{verdict}, violated_{kind} (counts)
 --   orders   hash    order_id -> MessagePack of side, price (thousandths), quantity, verdict, seq,
 --                    filled, value (thousandths), top price, off the book, bits (violations; reserved; spent)
 --   execs    hash    exec_id -> MessagePack of the order (the seq of its decision, or its id where
@@ -25,7 +26,7 @@
 -- written first. Numbers are doubles: every total stays within BOUND, every product that could
 -- pass 2^53 is split, and whole numbers are written with %d.
 
-local VERSION = 2
+local VERSION, DIGEST = 3, '@digest@'
 local BOUND = 4500000000000000
 local SIDES = {'buy', 'sell'}
 local VERDICTS = {'accepted', 'exhausted', 'suspended', 'closed', 'halted', 'insufficient', 'id_reused'}
@@ -53,15 +54,14 @@ local REASON = {
 
 -- Values and texts. ----------------------------------------------------------------------------
 
--- A whole number as text. tostring would write 1e+14; %d casts to a 64-bit integer, exactly.
 local format, find, match, pack, unpacked
 
 -- Which server this is: its process, and the history of writes that it had when it was first asked. A
--- former primary that takes another one's data over, and its place again, loads this library anew with
--- the data, and has another history by then.
+-- former primary that takes another one's data over loads this library anew with it, and has another one
+-- by then. A primary that is left alone may change its own when a replica comes: it is not asked again.
 local run_id
 
--- Lua's own globals may be used inside functions only; the busiest are bound at the first call.
+-- Lua's globals may be used inside functions only; the busiest are bound at the first call.
 local function bind_globals()
   local told = redis.call('INFO', 'server', 'replication')
   run_id = string.match(told, 'run_id:(%x+)') .. '-' .. (string.match(told, 'master_replid:(%x+)') or '')
@@ -69,7 +69,7 @@ local function bind_globals()
   pack, unpacked = cmsgpack.pack, cmsgpack.unpack
 end
 
-local function whole(number) return format('%d', number) end
+local function whole(number) return format('%d', number) end -- tostring would write 1e+14
 
 local function words(text)
   local list = {}
@@ -110,7 +110,7 @@ end
 -- themselves too, for those who read the hash.
 
 local FRAME = {'trading_day', 'limit_fen', 'rate', 'schedule', 'admission', 'levels', 'resumes_in_opening',
-               'halted', 'began', 'exhausted', 'suspended', 'phase', 'level', 'attested'}
+               'halted', 'began', 'exhausted', 'suspended', 'phase', 'level', 'attested', 'doubted'}
 local SUMS = {'balance_fen', 'open_buy_fen', 'filled_buy_fen', 'filled_sell_fen', 'seq'}
 local FLAGS = {'began', 'exhausted', 'suspended', 'resumes_in_opening'}
 
@@ -166,8 +166,8 @@ local function read_frame(text)
     i = i + 1
     if FRAME[i] then frame[FRAME[i]] = value end
   end
-  -- Version 1 of this library did not attest.
-  if i == #FRAME - 1 then frame.attested, i = '', #FRAME end
+  -- Version 1 of this library did not attest, version 2 kept no doubts.
+  if i >= #FRAME - 2 then frame.attested, frame.doubted, i = frame.attested or '', frame.doubted or '', #FRAME end
   frame.limit_fen, frame.level = tonumber(frame.limit_fen), tonumber(frame.level)
   if i ~= #FRAME or not frame.limit_fen or not frame.level then error({err = 'QUOTACORRUPT frame: is not readable'}) end
   for _, name in ipairs(FLAGS) do frame[name] = frame[name] == '1' end

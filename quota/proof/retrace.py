@@ -147,7 +147,8 @@ class Retrace:
 
     def _look_for_halt(self, entry: Entry) -> None:
         """Notice a halt that no act began."""
-        unheard = entry.status is Status.HALTED and not self.gate.halted and entry.event != "halt"
+        halted = entry.event == "halt" or (self.gate.halted and entry.event != "resume")
+        unheard = entry.status is Status.HALTED and not halted
         self.unheard_halts += unheard and not self._unheard
         self._unheard = unheard
 

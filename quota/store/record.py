@@ -62,7 +62,7 @@ def pool_of(fields: Mapping[str, str]) -> Pool | None:
 
 
 _FRAME = "trading_day limit_fen rate schedule admission levels resumes_in_opening halted began exhausted"
-FRAME = (*_FRAME.split(), "suspended", "phase", "level", "attested")
+FRAME = (*_FRAME.split(), "suspended", "phase", "level", "attested", "doubted")
 """The fields that the library also keeps as one text, in its order."""
 
 _RESERVED, _SPENT = 128, 256
@@ -199,9 +199,9 @@ class RedisRecord:
 
 
 def _frame_of(texts: Mapping[str, str]) -> str:
-    """Write the frame that the fields make up. Version 1 of the library did not attest."""
-    names = FRAME if "attested" in texts else FRAME[:-1]
-    return "\n".join(texts.get(name, "") for name in names)
+    """Write the frame that the fields make up. Version 1 of the library did not attest, 2 had no doubts."""
+    known = 2 if "doubted" in texts else 1 if "attested" in texts else 0
+    return "\n".join(texts.get(name, "") for name in FRAME[: len(FRAME) - 2 + known])
 
 
 def _verified_key(pool: PoolName) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -32,6 +35,19 @@ def bad_arguments() -> list[tuple[str, ...]]:
     return [*wrong, *holds, *held, ("gw1-1", "buy", _TOO_LONG, "1", "gw1"), *counts]
 
 
+ACT = {"act": "limit", "reason": "r", "user": "u", "host": "h", "limit_fen": 2_000, "reopen": False}
+_NO_LIMITS = (1.5, float("nan"), float("inf"), 0, -1, BOUND + 1, "2000", None)
+_NO_WORDS = ("a\nb", "x" * 1025, 7, None)
+
+
+def bad_acts() -> list[bytes]:
+    """List operator's acts, packed, each wrong in one place."""
+    wrong: list[tuple[str, object]] = [("limit_fen", limit) for limit in _NO_LIMITS]
+    wrong += [(name, text) for name in ("reason", "user", "host") for text in _NO_WORDS]
+    wrong += [("reason", ""), ("act", "open")]
+    return [msgspec.msgpack.encode({**ACT, name: value}) for name, value in wrong]
+
+
 def bad_releases() -> list[tuple[str, ...]]:
     """List the arguments of a release that must be refused."""
     return [*((text,) for text in _BAD[0]), ("gw1-1", "more"), ()]
@@ -48,6 +64,8 @@ async def refuses_malformed(client: Redis) -> None:
     for wrong_keys in (names[:5], (*names, "more"), (), (*names[:3], names[4], names[3], names[5])):
         assert (await _answer(client, wrong_keys, GOOD)).startswith("QUOTAINVALID ")
         assert (await _released(client, wrong_keys, GOOD[:1])).startswith("QUOTAINVALID ")
+    for act in bad_acts():
+        assert "refused" in await _said(client, "quota_operate", names, (act,)), act
     assert await contents(client) == before
 
 
@@ -59,7 +77,9 @@ async def _released(client: Redis, names: tuple[str, ...], arguments: tuple[str,
     return await _said(client, "quota_release", names, arguments)
 
 
-async def _said(client: Redis, function: str, names: tuple[str, ...], arguments: tuple[str, ...]) -> str:
+async def _said(
+    client: Redis, function: str, names: tuple[str, ...], arguments: Sequence[str | bytes]
+) -> str:
     try:
         reply = await command(client, "FCALL", function, len(names), *names, *arguments)
     except ResponseError as refusal:

@@ -32,6 +32,16 @@ _PRIVATE = {"frame", "published", "last_change"}
 _SIDES = (None, *Side)
 
 
+ELSEWHERE = "0" * 40
+"""The run_id of a server that is no more."""
+
+DOUBTED = f"{'1' * 40} 1 "
+"""A doubt about another one."""
+
+NEVER_MS = 1 << 52
+"""A moment after all that ever happens."""
+
+
 def schedule_of(place: str, now_ms: int) -> str:
     """Write a day's schedule in which now is an hour into ``place`` and an hour from the next."""
     stands = PLACES.index(place)
@@ -65,6 +75,7 @@ def fields_of(pool: Pool) -> dict[str, str]:
     fields |= {name: str(getattr(pool, name)) for name in texts}
     fields |= {"levels": " ".join(map(str, pool.levels)), "kept": " ".join(pool.kept)}
     fields |= {"attested": pool.attested} if pool.attested else {}
+    fields |= {"doubted": pool.doubted} if pool.attested else {}
     fields |= {"next_lapse": str(pool.next_lapse_ms)} if pool.next_lapse_ms else {}
     decided = {(Side.BUY, Verdict.ACCEPTED): 0} | pool.decided
     fields |= {f"decided_{side}_{verdict}": str(count) for (side, verdict), count in decided.items()}
@@ -146,9 +157,21 @@ def _check_frame(fields: Mapping[str, str], changes: Sequence[Any]) -> None:
     assert fields["last_change"] == changes[-1][0].decode()
     if "frame" in fields:
         names = frame_names()
-        assert names[-1] == "attested"
-        names = names if "attested" in fields else names[:-1]
+        assert names[-2:] == ["attested", "doubted"]
+        names = [name for name in names if name in fields or name not in names[-2:]]
         assert fields["frame"].split("\n") == [fields.get(name) for name in names]
+
+
+def versioned(version: int) -> str:
+    """Write the library as another version of it."""
+    old = f"local VERSION, DIGEST = {library.VERSION},"
+    assert old in library.SOURCE
+    return library.SOURCE.replace(old, f"local VERSION, DIGEST = {version},")
+
+
+def timeless(detail: str) -> str:
+    """What was said, without how many milliseconds it was about: the two clocks are not one."""
+    return re.sub(r"\d+ ms", "", detail)
 
 
 def linked(store: Store) -> Redis:
@@ -156,7 +179,7 @@ def linked(store: Store) -> Redis:
     return Redis.from_url(store.url, protocol=2)
 
 
-async def command(client: Redis, *words: str | int) -> Any:  # noqa: ANN401 - as the command replies
+async def command(client: Redis, *words: str | int | bytes) -> Any:  # noqa: ANN401 - as the command replies
     """Send any command."""
     return await client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py leaves it untyped
 

@@ -146,7 +146,7 @@ async def _do(table: Table, world: Solo, row: Row) -> str:
         case "store":
             await (world.store_changes() if side == "changes" else world.version_1())
         case "attest":
-            said = await world.attest_last(int(row.amount), wrong=side == "wrongly")
+            said = await world.attest_last(int(row.amount), wrong=side == "wrongly", long_ago=side == "late")
         case "reserve" | "release":
             said = await _ask(world, name, side, row)
         case _:

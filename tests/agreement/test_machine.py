@@ -185,9 +185,9 @@ class Machine(RuleBasedStateMachine):
     def store_changes(self) -> None:
         self.run(self.twin.store_changes())
 
-    @rule(behind=st.integers(-1, 2), wrong=st.booleans())
-    def attests(self, behind: int, *, wrong: bool) -> None:
-        self.run(self.twin.attest_last(behind, wrong=wrong))
+    @rule(behind=st.integers(-1, 2), wrong=st.booleans(), long_ago=st.booleans())
+    def attests(self, behind: int, *, wrong: bool, long_ago: bool) -> None:
+        self.run(self.twin.attest_last(behind, wrong=wrong, long_ago=long_ago))
 
     @rule(side=st.sampled_from(tuple(Side)))
     def asks(self, side: Side) -> None:

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from quota.decision import Attest, Decision, Outcome, PoolName, Side, Verdict
+from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Event, NewOrder
 from quota.ledger import Act, Attestation, RedisLedger
@@ -22,7 +23,10 @@ from quota.pool import Opening, Pool
 from quota.rules import checked_verdict
 from quota.store.record import keys
 from tests.agreement.state import (
+    DOUBTED,
+    ELSEWHERE,
     HOUR_MS,
+    NEVER_MS,
     State,
     command,
     contents,
@@ -31,10 +35,8 @@ from tests.agreement.state import (
     schedule_of,
     server_ms,
     theirs_of,
+    timeless,
 )
-
-ELSEWHERE = "0" * 40
-"""The run_id of a server that is no more."""
 
 
 class Solo:
@@ -76,13 +78,13 @@ class Solo:
         """Let the pool stand on another server than the one on which it was attested."""
         book = self.model.books[self.name]
         assert book.pool is not None
-        book.pool = replace(book.pool, attested=ELSEWHERE)
+        book.pool = replace(book.pool, attested=ELSEWHERE, doubted=DOUBTED)
 
     async def version_1(self) -> None:
         """Let the pool be one that was opened before servers were attested."""
         book = self.model.books[self.name]
         assert book.pool is not None
-        book.pool = replace(book.pool, attested="")
+        book.pool = replace(book.pool, attested="", doubted="")
 
     async def reserve(self, order: NewOrder, hold_ms: int | None = None) -> Decision:
         """Decide an order as a gateway does. One that cannot be applied is malformed: it leaves no trace."""
@@ -95,16 +97,16 @@ class Solo:
         except LedgerCorrupt as error:
             return str(error)
 
-    async def attest(self, seq: int, balance_fen: int) -> Attestation:
+    async def attest(self, *claims: Claim) -> Attestation:
         """Say that the store has lost nothing."""
-        return await self.model.attest(self.name, seq, balance_fen)
+        return await self.model.attest(self.name, claims)
 
-    async def attest_last(self, behind: int, *, wrong: bool = False) -> Attest:
+    async def attest_last(self, behind: int, *, wrong: bool = False, long_ago: bool = False) -> Attest:
         """Attest with an entry of the journal, so many before the last; -1 is one that never was."""
         journal = self.model.books[self.name].journal
         seq = max(0, len(journal) - behind)
         known = journal[seq - 1].balance_fen if 0 < seq <= len(journal) else 0
-        return (await self.attest(seq, known + wrong)).outcome
+        return (await self.attest(Claim(seq, known + wrong, 1 if long_ago else NEVER_MS))).outcome
 
     @property
     def seen(self) -> Pool | None:
@@ -181,15 +183,16 @@ class Twin(Solo):
         assert was is not None
         key = keys(self.name)[0]
         frame: Any = await self.client.hget(key, "frame")
-        rest = frame.decode().split("\n")[:-1] if was.attested else frame.decode().split("\n")
-        await self.client.hset(key, mapping={"attested": ELSEWHERE, "frame": "\n".join([*rest, ELSEWHERE])})
+        rest = frame.decode().split("\n")[:-2] if was.attested else frame.decode().split("\n")
+        frame = "\n".join([*rest, ELSEWHERE, DOUBTED])
+        await self.client.hset(key, mapping={"attested": ELSEWHERE, "doubted": DOUBTED, "frame": frame})
 
     async def version_1(self) -> None:
         await super().version_1()
         key = keys(self.name)[0]
         frame: Any = await self.client.hget(key, "frame")
-        await self.client.hset(key, "frame", frame.decode().rpartition("\n")[0])
-        await self.client.hdel(key, "attested")
+        await self.client.hset(key, "frame", "\n".join(frame.decode().split("\n")[:-2]))
+        await self.client.hdel(key, "attested", "doubted")
 
     async def open_day(self, opening: Opening) -> object:
         self.model.run_id = await identity(self.client)
@@ -224,9 +227,10 @@ class Twin(Solo):
         assert theirs == ours
         return ours
 
-    async def attest(self, seq: int, balance_fen: int) -> Attestation:
-        ours = await super().attest(seq, balance_fen)
-        assert await self.store.attest(self.name, seq, balance_fen) == ours
+    async def attest(self, *claims: Claim) -> Attestation:
+        ours = await super().attest(*claims)
+        theirs = await self.store.attest(self.name, claims)
+        assert (theirs.outcome, timeless(theirs.detail)) == (ours.outcome, timeless(ours.detail))
         return ours
 
     async def check(self, side: Side) -> Verdict:

@@ -65,7 +65,8 @@ async def _act(twin: Twin, rng: Random) -> None:
         if twin.pool is not None:
             await (twin.store_changes() if rng.random() < 0.8 else twin.version_1())
     elif draw < 0.35:
-        await twin.attest_last(rng.choice((-1, 0, 0, 1, 2)), wrong=rng.random() < 0.2)
+        behind = rng.choice((-1, 0, 0, 1, 2))
+        await twin.attest_last(behind, wrong=rng.random() < 0.2, long_ago=rng.random() < 0.2)
     elif draw < 0.4:
         await twin.set_rate(rng.choice(DAYS[1:3]), rng.choice(("0.91250", "0.90001", "1.00000")))
     elif draw < 0.6:
