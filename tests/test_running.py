@@ -184,10 +184,11 @@ async def test_a_copy_and_the_day_sent_again_are_the_day_that_was_lost(host: Mac
     assert [reply["verdict"] for reply in tap.replies() if reply["order_id"] == "early"] == ["halted"]
 
     resume = 'quotad resume NB-SH --reason "all senders are ready" --config /etc/quotad/quotad.toml'
+    assert "the pool is now halted" in await asyncio.to_thread(host.run, resume)
     await asyncio.to_thread(host.run, resume)
     send(slice(0, 400))
-    await until(lambda: host.home.seq() == len(day) + len(fills) + 3)  # the halt, an order, the resumption
-    extra = {"seq": str(int(lost["seq"]) + 3), "decided_buy_halted": "1"}
+    await until(lambda: host.home.seq() == len(day) + len(fills) + 4)  # the halt, an order, two resumptions
+    extra = {"seq": str(int(lost["seq"]) + 4), "decided_buy_halted": "1"}
     assert figures(host) == lost | extra
     assert host.home.quotad.does("verify").returncode == 0
 
