@@ -16,19 +16,17 @@ from typing import Any, Final
 
 import msgspec
 
+from feeds.reasons import is_utf8, quoted, reason_of
 from quota.decision import PoolName
-from quota.events import Event, ExecutionEvent, OrderEvent, checked_id
+from quota.events import Event, ExecutionEvent, Heartbeat, Numbers, OrderEvent, check_number, checked_id
 from quota.feed import Alert, DeadLetter, Message, Mistake, RateNotice, Replies, StatusReport
-from quota.money import BOUND, rate_e5, rate_text
+from quota.money import rate_e5, rate_text
 
 ARRAY_MAX: Final = 1_000
 """How many events an array may hold."""
 
 DEAD_BYTES: Final = 64 * 1024
 """How much of a payload a dead letter repeats."""
-
-_QUOTED: Final = 40
-"""How much of a sender's word a reason repeats."""
 
 
 class Decoded(msgspec.Struct, frozen=True):
@@ -44,6 +42,20 @@ class Decoded(msgspec.Struct, frozen=True):
     mistakes: Sequence[Mistake] = ()
     rate: RateNotice | None = None
     mark: str = ""
+    numbers: Sequence[Numbers] = ()
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    """What is read of an event that is a mistake: who counted it, and as what."""
+
+    epoch: str
+    sequence: int
+    source: str = ""
+    event: str = ""
+
+
+Said = Event | Heartbeat
+"""An element of a payload: an event of the market, or how far its source has counted."""
 
 
 class _Lane(msgspec.Struct, frozen=True):
@@ -57,23 +69,12 @@ _LANES: Final = {
     "orders": _Lane(msgspec.json.Decoder(OrderEvent), msgspec.json.Decoder(list[OrderEvent])),
     "fills": _Lane(msgspec.json.Decoder(ExecutionEvent), msgspec.json.Decoder(list[ExecutionEvent])),
 }
-_HOMES: Final = {
-    "new": "orders",
-    "cancelled": "orders",
-    "rejected": "orders",
-    "fill": "fills",
-    "bust": "fills",
-}
 _POOLS: Final = {str(pool): pool for pool in PoolName}
 _RATE: Final = msgspec.json.Decoder(RateNotice)
+_NUMBERED: Final = msgspec.json.Decoder(_Numbered)
 _ELEMENTS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _BLANK: Final = b" \t\r\n"
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
-_MISFIT: Final = re.compile(r"(?P<what>.*) - at `\$\.(?P<field>\w+)`", re.DOTALL)
-_NO_OBJECT: Final = re.compile(r"Expected `object`, got `(\w+)`")
-_NO_WORD: Final = re.compile(r"Invalid value '(.*)'", re.DOTALL)
 
 
 def decode(topic: str, payload: bytes, root: str, served: frozenset[PoolName]) -> Decoded | None:
@@ -86,20 +87,59 @@ def decode(topic: str, payload: bytes, root: str, served: frozenset[PoolName]) -
 
 
 def _decode_events(pool: PoolName, topic: str, parts: list[str], payload: bytes) -> Decoded:
+    source = ""
     try:
         lane, source = _lane_and_source(parts)
         if payload.lstrip(_BLANK).startswith(b"["):
             return _decode_array(pool, topic, payload, lane, source)
-        return Decoded(pool, (_one(payload, lane, source),))
+        said = _one(payload, lane, source)
+        return _divided(pool, (said,)) if said.epoch else Decoded(pool, (said,))  # type: ignore[arg-type]  # an event
     except (ValueError, RecursionError) as error:
-        return Decoded(pool, mistakes=(Mistake(_reason(error, payload), topic, payload),))
+        mistake = Mistake(reason_of(error, payload), topic, payload)
+        return Decoded(pool, mistakes=(mistake,), numbers=_number_of(payload, source))
 
 
 def _decode_array(pool: PoolName, topic: str, payload: bytes, lane: _Lane, source: str) -> Decoded:
     try:
-        return Decoded(pool, _many(payload, lane, source))
+        return _divided(pool, _many(payload, lane, source))
     except (ValueError, RecursionError):
         return _pick_out(pool, topic, payload, lane, source)
+
+
+def _divided(pool: PoolName, said: Sequence[Said], places: Sequence[int] = ()) -> Decoded:
+    """Divide what was said into events and numbers; who does not number pays for one look at each.
+
+    Raises ValueError for numbers that are nobody's.
+    """
+    numbered = [one for one in said if one.epoch]
+    _demand_sources(numbered)
+    numbers = [Numbers(one.source, one.epoch, _first(one), one.sequence) for one in numbered]
+    if not any(isinstance(one, Heartbeat) for one in numbered):
+        return Decoded(pool, said, places, numbers=numbers)  # type: ignore[arg-type]  # all are events
+    events = {place: one for place, one in enumerate(said) if not isinstance(one, Heartbeat)}
+    places = [places[place] if places else place for place in events]
+    return Decoded(pool, tuple(events.values()), places, numbers=numbers)
+
+
+def _demand_sources(numbered: Sequence[Said]) -> None:
+    if not all(one.source for one in numbered):
+        raise ValueError("source: is missing, and numbers are a source's")
+
+
+def _first(said: Said) -> int:
+    """The number of an event; a heartbeat has none, and says only how far they go."""
+    return said.sequence + 1 if isinstance(said, Heartbeat) else said.sequence
+
+
+def _number_of(payload: bytes, source: str) -> Sequence[Numbers]:
+    """Read the number of an event that goes to the dead letters: there it is, so it is not missing."""
+    try:
+        it = _NUMBERED.decode(payload)
+        check_number(it.epoch, it.sequence)
+        source = source or checked_id("source", it.source)
+    except (ValueError, RecursionError):
+        return ()
+    return () if it.event == "heartbeat" else (Numbers(source, it.epoch, it.sequence, it.sequence),)
 
 
 def _decode_poolless(topic: str, parts: list[str], payload: bytes) -> Decoded:
@@ -109,7 +149,7 @@ def _decode_poolless(topic: str, parts: list[str], payload: bytes) -> Decoded:
         case ["daemon", _, "mark"]:
             return Decoded(mark=payload.decode(errors="replace"))
         case [word, *_]:
-            reason = f"topic: {_quoted(word)} is no pool"
+            reason = f"topic: {quoted(word)} is no pool"
             return Decoded(mistakes=(Mistake(reason, topic, payload),))
         case _:
             raise AssertionError("str.split gives at least one part")
@@ -123,7 +163,7 @@ def _decode_rate(topic: str, payload: bytes) -> Decoded:
         notice = RateNotice(notice.trading_day, rate_text(rate_e5(notice.rate)))
         _check_date(notice.trading_day)
     except (ValueError, RecursionError) as error:
-        return Decoded(mistakes=(Mistake(_reason(error, payload), topic, payload),))
+        return Decoded(mistakes=(Mistake(reason_of(error, payload), topic, payload),))
     return Decoded(rate=notice)
 
 
@@ -148,21 +188,23 @@ def _lane_and_source(parts: list[str]) -> tuple[_Lane, str]:
             raise ValueError("topic: must be orders or fills of a pool, then a source at most")
 
 
-def _one(payload: bytes, lane: _Lane, source: str) -> Event:
-    event: Event = lane.one.decode(_utf8(payload))
+def _one(payload: bytes, lane: _Lane, source: str) -> Said:
+    said: Said = lane.one.decode(_utf8(payload))
     if source:
-        _attribute(event, source)
-    return event
+        _attribute(said, source)
+    elif said.epoch:
+        _demand_sources((said,))
+    return said
 
 
-def _many(payload: bytes, lane: _Lane, source: str) -> Sequence[Event]:
-    events: list[Event] = lane.many.decode(_utf8(payload))
-    if not 0 < len(events) <= ARRAY_MAX:
+def _many(payload: bytes, lane: _Lane, source: str) -> Sequence[Said]:
+    said: list[Said] = lane.many.decode(_utf8(payload))
+    if not 0 < len(said) <= ARRAY_MAX:
         raise ValueError("payload: has the wrong number of events")
     if source:
-        for event in events:
-            _attribute(event, source)
-    return events
+        for one in said:
+            _attribute(one, source)
+    return said
 
 
 def _utf8(payload: bytes) -> bytes:
@@ -172,7 +214,7 @@ def _utf8(payload: bytes) -> bytes:
     return payload
 
 
-def _attribute(event: Event, source: str) -> None:
+def _attribute(event: Said, source: str) -> None:
     """Give the event the source that its topic names: a broker's ACL vouches for that one.
 
     Nobody has seen the event yet, so it may still be written to, at a tenth of a copy's price.
@@ -188,14 +230,17 @@ def _pick_out(pool: PoolName, topic: str, payload: bytes, lane: _Lane, source: s
 
     Raises ValueError or RecursionError for an array that is a mistake as a whole.
     """
-    good: dict[int, Event] = {}
+    good: dict[int, Said] = {}
     bad: list[Mistake] = []
+    dead: list[Numbers] = []
     for index, element in enumerate(_split(payload)):
         try:
             good[index] = _one(element, lane, source)
         except (ValueError, RecursionError) as error:
-            bad.append(Mistake(_reason(error, element), topic, element, index))
-    return Decoded(pool, tuple(good.values()), tuple(good), bad)
+            bad.append(Mistake(reason_of(error, element), topic, element, index))
+            dead += _number_of(element, source)
+    divided = _divided(pool, tuple(good.values()), tuple(good))
+    return msgspec.structs.replace(divided, mistakes=bad, numbers=[*divided.numbers, *dead])
 
 
 def _split(payload: bytes) -> list[bytes]:
@@ -203,59 +248,6 @@ def _split(payload: bytes) -> list[bytes]:
     if not 0 < len(elements) <= ARRAY_MAX:
         raise ValueError(f"payload: an array holds 1 to {ARRAY_MAX} events, not {len(elements)}")
     return [bytes(element) for element in elements]
-
-
-def _reason(error: Exception, payload: bytes) -> str:
-    """Say in our words which field breaks which rule."""
-    match error:
-        case UnicodeDecodeError():
-            return "payload: is not UTF-8"
-        case RecursionError():
-            return "payload: is nested too deeply"
-        case msgspec.ValidationError():
-            return _misfit(str(error))
-        case msgspec.DecodeError() if not _is_utf8(payload):
-            return "payload: is not UTF-8"
-        case msgspec.DecodeError():
-            return f"payload: is not JSON ({str(error).removeprefix('JSON is malformed: ')})"
-        case _:
-            return str(error)
-
-
-def _misfit(message: str) -> str:
-    if missing := _MISSING.fullmatch(message):
-        return f"{missing[1]}: is missing"
-    if no_object := _NO_OBJECT.fullmatch(message):
-        return f"payload: must be a JSON object, not {no_object[1]}"
-    if misfit := _MISFIT.fullmatch(message):
-        return f"{misfit['field']}: {_rule(misfit['field'], misfit['what'])}"
-    return message
-
-
-def _rule(field: str, what: str) -> str:
-    """Name the rule of a field that has the wrong type or an unknown word."""
-    if field == "quantity":
-        return f"must be a positive integer of at most {BOUND}"
-    if what.startswith("Expected `str`"):
-        return "must be a JSON string"
-    if field == "side":
-        return "must be 'buy' or 'sell'"
-    if word := _NO_WORD.fullmatch(what):
-        home = _HOMES.get(word[1])
-        return f"{_quoted(word[1])} belongs on {home}" if home else f"unknown event {_quoted(word[1])}"
-    return what
-
-
-def _quoted(word: str) -> str:
-    return f"'{word if len(word) <= _QUOTED else word[:_QUOTED] + '…'}'"
-
-
-def _is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def encode(message: Message, root: str) -> tuple[str, bytes, bool]:
@@ -275,7 +267,7 @@ def _encode_mistake(mistake: Mistake) -> bytes:
     payload = mistake.payload
     head = payload[:DEAD_BYTES]
     letter: dict[str, object] = {"reason": mistake.reason, "topic": mistake.topic}
-    if _is_utf8(payload):
+    if is_utf8(payload):
         letter["payload"] = head.decode(errors="ignore")
     else:
         letter["payload_base64"] = base64.b64encode(head).decode()

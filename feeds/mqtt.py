@@ -124,6 +124,7 @@ class MqttFeed:
             decoded.mistakes,
             decoded.rate,
             decoded.mark,
+            decoded.numbers,
         )
 
     def send(self, message: Message) -> None:

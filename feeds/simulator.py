@@ -17,11 +17,12 @@ import aiomqtt
 import msgspec
 
 from feeds.crowd import SOURCE, Crowd, PoolSummary, PoolView
+from feeds.numbering import Numbering
 from feeds.scenario import LAST_S, LIMITS_YUAN
 from quota.clock import MarketClock
 from quota.decision import PoolName
 from quota.errors import FeedUnavailable
-from quota.events import MARKET_TZ, Bust, Event, Fill
+from quota.events import MARKET_TZ, Bust, Event, Fill, Heartbeat
 from quota.feed import Reply, StatusReport
 
 STEP_S = 0.05
@@ -71,6 +72,7 @@ class Simulator:
         self._seed = seed
         self._crowds = {pool: Crowd(pool, seed) for pool in LIMITS_YUAN}
         self._shown = {pool: _Shown() for pool in LIMITS_YUAN}
+        self._numbering = Numbering()
         self._all_shown = asyncio.Event()
 
     async def run(self) -> DaySummary:
@@ -117,6 +119,7 @@ class Simulator:
             await asyncio.sleep(due - loop.time())
         if listener.done():
             listener.result()
+        await self._publish(client, self._heartbeats(at_once=True))
 
     async def _wait_for_pools(self, listener: asyncio.Task[None]) -> None:
         """Give the daemon time to show the day, and go on without it in the end."""
@@ -130,13 +133,20 @@ class Simulator:
 
     def _step(self, now: datetime) -> list[tuple[str, bytes]]:
         """What every pool's market does now, as topics and payloads."""
-        return [
-            (self._topic_of(pool, event), msgspec.json.encode(event))
+        events = [
+            (self._topic_of(pool, event), msgspec.json.encode(self._numbering.numbered(pool, event)))
             for pool, crowd in self._crowds.items()
             for event in crowd.step(now, self._shown[pool].view)
         ]
+        return events + self._heartbeats()
 
-    def _topic_of(self, pool: PoolName, event: Event) -> str:
+    def _heartbeats(self, *, at_once: bool = False) -> list[tuple[str, bytes]]:
+        return [
+            (self._topic_of(pool, heartbeat), msgspec.json.encode(heartbeat))
+            for pool, heartbeat in self._numbering.heartbeats(at_once=at_once)
+        ]
+
+    def _topic_of(self, pool: PoolName, event: Event | Heartbeat) -> str:
         kind = "fills" if isinstance(event, Fill | Bust) else "orders"
         return self._topic(pool, kind, event.source)
 

@@ -193,6 +193,24 @@ def violations() -> timeseries.Panel:
     return panel.with_target(over_time(f"max by (kind) ({count})", "{{kind}}"))
 
 
+def missing() -> timeseries.Panel:
+    """Numbered events that have not come."""
+    text = "Events that their sources numbered and that have not come, and for how long the oldest has not."
+    panel = lines("Missing events", text, "none", ("last", "max")).min(0).decimals(0)
+    for ref, (title, metric) in zip(
+        "ABC",
+        (
+            ("missing", "quota_gap_events"),
+            ("of them not listed", "quota_gap_unlisted_events"),
+            ("not watched", "quota_gap_unwatched_events"),
+        ),
+        strict=True,
+    ):
+        panel.with_target(over_time(of_pool(metric), title, ref))
+    panel.with_target(over_time(of_pool("quota_gap_oldest_seconds"), "oldest, in seconds", "D"))
+    return coloured(panel, "/^missing$/", "red")
+
+
 def lag() -> timeseries.Panel:
     """How late events are decided, over all pools: the slowest daemon counts."""
     text = "From an event's own time to its decision, of all pools, in the slowest of the daemons."
@@ -223,9 +241,10 @@ def board() -> Board:
             (paces(), (16, 20, 8, 8)),
             (decisions(), (0, 28, 12, 9)),
             (used_and_usual(), (12, 28, 12, 9)),
-            (levels(), (0, 37, 8, 7)),
-            (lag(), (8, 37, 8, 7)),
-            (violations(), (16, 37, 8, 7)),
+            (levels(), (0, 37, 6, 7)),
+            (lag(), (6, 37, 6, 7)),
+            (violations(), (12, 37, 6, 7)),
+            (missing(), (18, 37, 6, 7)),
             *((panel, (6 * place, 44, 6, 4)) for place, panel in enumerate(bottom)),
             (whose(), (0, 48, 24, 3)),
         ),

@@ -16,7 +16,7 @@ import uvloop
 from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
 from quota.config import Settings, load
 from quota.decision import PoolName, Side
-from quota.desk import audit, operator
+from quota.desk import absent, audit, operator
 from quota.errors import ConfigError, QuotaError
 from quota.events import parse_time
 from quota.logs import configure
@@ -119,6 +119,26 @@ def verify(
     settings = _settings(config)
     histories = [*(history or ()), *(more or ())]
     _end_with(lambda: audit.verify_pools(settings, histories))
+
+
+@app.command()
+def gaps(
+    config: Config = None,
+    *,
+    pool: Annotated[PoolName | None, typer.Option(help="One pool; else all of the settings.")] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="Accept what is missing of it.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why: it is kept with your name and host.")] = "",
+) -> None:
+    """List numbered events that are missing, exiting 1 where any are, or accept that they stay away."""
+    settings = _settings(config)
+    pools = [pool] if pool else settings.market.pools
+    if accept:
+        _end_with(lambda: absent.accept(settings, pools, accept, reason))
+    if reason:
+        raise typer.BadParameter("--reason needs --accept")
+    _end_with(lambda: absent.gaps(settings, pools))
 
 
 @app.command()

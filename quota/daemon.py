@@ -19,10 +19,11 @@ from quota.clock import iso
 from quota.days import Days
 from quota.decision import Decision, Outcome, PoolName, Verdict
 from quota.errors import FeedUnavailable, LedgerUnavailable
-from quota.events import Event, NewOrder
+from quota.events import Event, NewOrder, Numbers
 from quota.feed import DeadLetter, Delivery, Feed, Replies, Reply
 from quota.ledger import Ledger
 from quota.metrics import Metrics
+from quota.numbers import joined
 
 BATCH_EVENTS = 512
 """The most events of one function call: it bounds how long the store serves nobody else."""
@@ -153,6 +154,7 @@ class Daemon:
         except FeedUnavailable as error:
             log.warning("replies.unsent", reason=str(error))
             return
+        await self._take_down(run)
         self._acknowledge(run)
         with suppress(FeedUnavailable):
             await self._feed.room()
@@ -169,6 +171,15 @@ class Daemon:
             decisions += done
             self._metrics.applied(len(chunk.events), asyncio.get_running_loop().time() - started)
         return decisions
+
+    async def _take_down(self, run: Sequence[Delivery]) -> None:
+        """Take down which numbers have come, now that the ledger has their events."""
+        numbers: dict[PoolName, list[Numbers]] = defaultdict(list)
+        for delivery in run:
+            if delivery.numbers and delivery.pool is not None:
+                numbers[delivery.pool].extend(delivery.numbers)
+        for pool, come in numbers.items():
+            await self._persist(self._ledger.sources.arrived, pool, joined(come))
 
     def _chunks(self, pool: PoolName, events: Sequence[Event]) -> Iterator[_Chunk]:
         """Cut events into calls; the first event of a day that is due has it opened before it.

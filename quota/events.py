@@ -47,12 +47,24 @@ def parse_time(text: str) -> datetime:
     return at
 
 
+def check_number(epoch: str, sequence: int, least: int = 1) -> None:
+    """Raise ValueError naming the field unless an event may be numbered like that."""
+    checked_id("epoch", epoch)
+    if not least <= sequence <= BOUND:
+        raise ValueError(f"sequence: must be an integer from {least} to {BOUND}")
+
+
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """What every event carries: the order it speaks of, who says so and when it happened."""
+    """What every event carries: the order it speaks of, who says so and when it happened.
+
+    A source may number its events: ``sequence`` counts from 1 in each ``epoch`` of its own.
+    """
 
     order_id: str
     source: str = ""
     time: str = ""
+    epoch: str = ""
+    sequence: int = 0
 
     def __post_init__(self) -> None:
         checked_id("order_id", self.order_id)
@@ -60,6 +72,8 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
             raise ValueError("source: '-' alone is no source")
         if self.time:
             parse_time(self.time)
+        if self.epoch or self.sequence:
+            check_number(self.epoch, self.sequence)
 
     @property
     def happened_at(self) -> datetime | None:
@@ -129,6 +143,31 @@ class Bust(_Execution, frozen=True, kw_only=True, tag="bust"):
     """That trade is undone; its quantity does not return to the book."""
 
 
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", tag="heartbeat"):
+    """How far a source has counted in an epoch: 0 before its first event. Nothing of the market."""
+
+    epoch: str
+    sequence: int
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        check_number(self.epoch, self.sequence, least=0)
+        if self.source and checked_id("source", self.source) == "-":
+            raise ValueError("source: '-' alone is no source")
+
+
+class Numbers(msgspec.Struct, frozen=True, array_like=True):
+    """Numbers of a source that have come, from the first to the last.
+
+    Where the first is beyond the last, none has: a heartbeat only tells how far they go.
+    """
+
+    source: str
+    epoch: str
+    first: int
+    last: int
+
+
 Event = NewOrder | Cancelled | Rejected | Fill | Bust
-OrderEvent = NewOrder | Cancelled | Rejected
-ExecutionEvent = Fill | Bust
+OrderEvent = NewOrder | Cancelled | Rejected | Heartbeat
+ExecutionEvent = Fill | Bust | Heartbeat

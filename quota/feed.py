@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from quota.decision import Phase, PoolName, Side, Status, Verdict
-from quota.events import Event
+from quota.events import Event, Numbers
 
 
 class Mistake(msgspec.Struct, frozen=True):
@@ -34,6 +34,7 @@ class Delivery(msgspec.Struct, frozen=True):
     ``pool`` is None for what belongs to no pool of ours. ``places`` holds the index of each event
     in the payload's array, and is empty where they are all there in order. ``mark`` is set on a
     message of our own that says: everything the broker held for us before it has been delivered.
+    ``numbers`` are those that its sources gave to what came in it, the mistakes too.
     """
 
     topic: str
@@ -45,6 +46,7 @@ class Delivery(msgspec.Struct, frozen=True):
     mistakes: Sequence[Mistake] = ()
     rate: RateNotice | None = None
     mark: str = ""
+    numbers: Sequence[Numbers] = ()
 
     def mistake(self, event: int, reason: str) -> Mistake:
         """Say why ``events[event]`` cannot be applied, with its own bytes as they came.

@@ -26,6 +26,16 @@ from quota.store.record import Verified
 _POOL = ("pool", "direction", "exchange")
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What is missing of the sources that number their events: how many events, and for how long."""
+
+    events: int
+    oldest_s: float
+    unlisted: int
+    unwatched: int
+
+
 @dataclass(slots=True)
 class Shown:
     """What is shown of a pool: the latest look, the forecast after it, the last verification."""
@@ -34,6 +44,7 @@ class Shown:
     forecast: Forecast = UNKNOWN
     verified: Verified | None = None
     day_due: bool = False
+    missing: Missing | None = None
 
     @property
     def pool(self) -> Pool | None:
@@ -101,6 +112,28 @@ _EXPECTED: tuple[tuple[str, str, Callable[[Forecast], float]], ...] = (
         lambda forecast: forecast.pace,
     ),
 )
+_GAPS: tuple[tuple[str, str, Callable[[Missing], float]], ...] = (
+    (
+        "quota_gap_events",
+        "Events that their sources have numbered and that are missing now.",
+        lambda missing: missing.events,
+    ),
+    (
+        "quota_gap_oldest_seconds",
+        "For how long the oldest of them has been missing; 0 where none is.",
+        lambda missing: missing.oldest_s,
+    ),
+    (
+        "quota_gap_unlisted_events",
+        "Those of them that came to be too many to list: they stay until somebody accepts them.",
+        lambda missing: missing.unlisted,
+    ),
+    (
+        "quota_gap_unwatched_events",
+        "Numbered events of the day from sources beyond those that are watched.",
+        lambda missing: missing.unwatched,
+    ),
+)
 _WINDOWS: tuple[tuple[str, Callable[[Forecast], float]], ...] = (
     ("1m", lambda forecast: forecast.net_use_1m),
     ("10m", lambda forecast: forecast.net_use_10m),
@@ -119,6 +152,8 @@ class PoolFigures(Collector):
             yield self._gauge(name, text, partial(_of_pool, figure))
         for name, text, expected in _EXPECTED:
             yield self._gauge(name, text, partial(_of_forecast, expected))
+        for name, text, gaps in _GAPS:
+            yield self._gauge(name, text, partial(_of_missing, gaps))
         yield self._net_use()
         yield from self._looks()
         yield self._states("status", Status, lambda pool: pool.status)
@@ -206,6 +241,10 @@ def _of_pool(figure: Callable[[Pool], float], it: Shown) -> float:
 
 def _of_forecast(figure: Callable[[Forecast], float], it: Shown) -> float:
     return figure(it.forecast)
+
+
+def _of_missing(figure: Callable[[Missing], float], it: Shown) -> float:
+    return figure(it.missing) if it.missing else nan
 
 
 def _labels(pool: PoolName) -> tuple[str, str, str]:

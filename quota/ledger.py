@@ -14,8 +14,10 @@ from quota.errors import ConfigError
 from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Rejected
 from quota.journal import line
 from quota.library import Library
+from quota.numbers import Sources
 from quota.pool import Change, Opening, Pool
 from quota.store.record import RedisRecord, keys, pool_of
+from quota.store.sources import RedisSources
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -74,6 +76,11 @@ class Ledger(Protocol):
     All raise LedgerUnavailable when the store is away or cannot write: whether the call had its
     effect is then unknown, and asking again with the same events tells.
     """
+
+    @property
+    def sources(self) -> Sources:
+        """Where it is kept, beside the pools, which numbers of their sources have come."""
+        ...
 
     async def apply(self, pool: PoolName, events: Sequence[Event]) -> Sequence[Decision]:
         """Apply events in their order and decide the new orders among them."""
@@ -152,6 +159,7 @@ class RedisLedger:
     def __init__(self, library: Library) -> None:
         self._library = library
         self.record = RedisRecord(library)
+        self.sources = RedisSources(library)
 
     async def apply(self, pool: PoolName, events: Sequence[Event]) -> Sequence[Decision]:
         """Apply events in one function call."""

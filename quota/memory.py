@@ -19,6 +19,7 @@ from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Bust, Event, Fill, NewOrder
 from quota.journal import End, Entry, held_line, line
 from quota.ledger import Act, Attestation, Released, Reservation, Snapshot
+from quota.numbers import MemorySources
 from quota.pool import Change, Execution, Opening, Order, Pool
 
 
@@ -43,6 +44,7 @@ class MemoryLedger:
         self._now_ms = now_ms
         self.run_id = "memory"
         self.books = {name: Book() for name in PoolName}
+        self.sources = MemorySources(now_ms, self.books)
 
     async def apply(self, pool: PoolName, events: Sequence[Event]) -> Sequence[Decision]:
         """Apply events one by one, at one moment."""

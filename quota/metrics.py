@@ -16,7 +16,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from quota.decision import Outcome, PoolName
-from quota.figures import PoolFigures, Shown
+from quota.figures import Missing, PoolFigures, Shown
 from quota.forecast import Forecast
 from quota.ledger import Snapshot
 from quota.store.record import Verified
@@ -115,6 +115,10 @@ class Metrics:
     def verified(self, name: PoolName, verified: Verified | None) -> None:
         """Show the result of the last verification from now on."""
         self._shown[name].verified = verified
+
+    def missing(self, name: PoolName, missing: Missing) -> None:
+        """Show what is missing of a pool's sources from now on."""
+        self._shown[name].missing = missing
 
     def event(self, pool: PoolName | None, event: str, outcome: Outcome, count: int = 1) -> None:
         """Count events of one outcome. A name that is none of ours is ``unknown``, a pool none."""

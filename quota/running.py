@@ -55,7 +55,7 @@ class Running:
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""
-        return [*self.watch.warnings(), *self.follower.warnings()]
+        return [*self.watch.missing(), *self.watch.warnings(), *self.follower.warnings()]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""

@@ -21,6 +21,7 @@ from quota.days import Days
 from quota.decision import Phase, PoolName, Status
 from quota.errors import FeedUnavailable, LedgerUnavailable
 from quota.feed import Alert, Feed, StatusReport
+from quota.gaps import GapWatch
 from quota.ledger import Ledger, Snapshot
 from quota.metrics import Metrics
 from quota.notify import Notifier
@@ -61,11 +62,13 @@ class Watch:
     skew_s: float = 0.0
     trouble: str = "starting"
     courses: dict[PoolName, Course] = field(init=False)
+    gaps: GapWatch = field(init=False)
     _told: dict[PoolName, _Told] = field(default_factory=dict)
     _marked_at: float = -_MARK_S
 
     def __post_init__(self) -> None:
         self.courses = {pool: Course(pool) for pool in self.days.pools}
+        self.gaps = GapWatch(self.ledger, self.metrics)
 
     async def run(self) -> None:
         """Tick for ever. Raises LedgerCorrupt or ConfigError, after which nobody should go on."""
@@ -106,6 +109,7 @@ class Watch:
         self.metrics.skew(self.skew_s)
         self.metrics.pool(pool, snapshot)
         self.metrics.day_due(pool, due=self.days.due(pool) is not None)
+        await self.gaps.look(pool, snapshot)
         clock = self.days.almanac.clock
         if snapshot.pool is not None:
             phases = phases_of(snapshot.pool.schedule, clock)
@@ -182,6 +186,10 @@ class Watch:
         """Say in a line how we and the pools are."""
         pools = ", ".join(f"{report.pool} {report.status}" for report in self.reports())
         return "; ".join([pools, *self.unready()])
+
+    def missing(self) -> Sequence[str]:
+        """Which numbered events are missing, beyond what another order explains."""
+        return list(self.gaps.warnings())
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""

@@ -8,6 +8,8 @@ from tests.promtool import Changes
 EVERYWHERE = 'job="quotad"'
 APPLIED = f'quota_events_total{{{NB},event="new",outcome="applied"}}'
 DEAD = f'quota_events_total{{{NB},event="new",outcome="dead"}}'
+GAP, OLDEST = f"quota_gap_events{{{NB}}}", f"quota_gap_oldest_seconds{{{NB}}}"
+MISSING = {GAP: "0 12 0"}
 LAG = "quota_event_lag_seconds_bucket"
 BUILD = "quota_build_info"
 DAY = "quota_trading_day_timestamp_seconds"
@@ -36,6 +38,32 @@ ENGINEERS = (
             ),
         },
         at_once=True,
+    ),
+    Row(
+        "QuotaEventsMissing",
+        MISSING | {OLDEST: "0 60 0"},
+        ["QuotaEventsMissing NB-SH"],
+        {
+            "events in another order": (MISSING | {OLDEST: "0 3 0"}, ()),
+            "not known": ({GAP: "0 NaN 0", OLDEST: "0 NaN 0"}, ()),
+            "only a daemon that lost the store shows it": (
+                seen_by_one(MISSING | {OLDEST: "0 60 0", READ: "time stopped time"}),
+                (),
+            ),
+            "after the close, for a day is not over before it is told": (
+                MISSING | {OLDEST: "0 60 0"} | phase("closed"),
+                ["QuotaEventsMissing NB-SH"],
+            ),
+        },
+    ),
+    Row(
+        "QuotaSourcesUnwatched",
+        {f"quota_gap_unwatched_events{{{NB}}}": "0 7 0"},
+        ["QuotaSourcesUnwatched NB-SH"],
+        {
+            "after the close": ({f"quota_gap_unwatched_events{{{NB}}}": "0 7 0"} | phase("closed"), ()),
+            "not known": ({f"quota_gap_unwatched_events{{{NB}}}": "0 NaN 0"}, ()),
+        },
     ),
     Row(
         "QuotaRateRefused",

@@ -20,7 +20,10 @@ FORBIDDEN = (
 """What nobody may, whoever he is."""
 
 OTHERS = {
-    "quotad": ("FCALL quota_operate 6 {keys} x", "FCALL quota_reserve 6 {keys} x", "CONFIG GET dir"),
+    "quotad": (
+        *("FCALL quota_operate 6 {keys} x", "FCALL quota_reserve 6 {keys} x", "CONFIG GET dir"),
+        "FCALL quota_accept 2 {key} quota:{NB-SH}:sources x",
+    ),
     "gateway": (
         *("FCALL quota_operate 6 {keys} x", "FCALL quota_open 6 {keys} x", "FCALL quota_apply 6 {keys} x"),
         *("FUNCTION LOAD x", "FUNCTION LIST", "UNLINK {key}", "RENAME {key} {key}", "EXPIRE {key} 1"),
@@ -31,6 +34,7 @@ OTHERS = {
             "HSET quota:{NB-SH}:verified differences 0",
         ),
         *("HGET quota:{NB-SH}:orders:2026-11-20 x", "HLEN quota:{NB-SH}:orders"),
+        *("FCALL quota_arrived 2 {key} quota:{NB-SH}:sources x", "HGET quota:{NB-SH}:sources x"),
     ),
     "monitor": (
         *("FCALL quota_tick 6 {keys}", "FCALL quota_reserve 6 {keys} x", "FUNCTION LOAD x", "HSET {key} f v"),
@@ -39,6 +43,7 @@ OTHERS = {
     "operator": (
         *("FUNCTION LOAD x", "UNLINK {key}", "RENAME {key} {key}", "FCALL quota_open 6 {keys} x"),
         *("FCALL quota_reserve 6 {keys} x", "FCALL quota_apply 6 {keys} x", "CONFIG GET dir"),
+        "FCALL quota_arrived 2 {key} quota:{NB-SH}:sources x",
     ),
     "keeper": ("HGETALL {key}", "HSET {key} f v", "FCALL_RO quota_check 1 {key} buy", "FUNCTION LIST"),
 }

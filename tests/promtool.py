@@ -98,6 +98,9 @@ def _of_pool(pool: PoolName) -> Iterable[tuple[str, dict[str, str], str]]:
         ("quota_pool_read_timestamp_seconds", "time"),
         ("quota_verify_differences", "NaN"),
         ("quota_day_due", "0"),
+        ("quota_gap_events", "0"),
+        ("quota_gap_oldest_seconds", "0"),
+        ("quota_gap_unwatched_events", "0"),
     ):
         yield name, labels, calm
     for status in Status:

@@ -118,6 +118,7 @@ class Desk:
             decoded.places,
             decoded.mistakes,
             decoded.rate,
+            numbers=decoded.numbers,
         )
 
     def orders(self, payload: str, pool: PoolName = NB_SH) -> Delivery:

@@ -54,6 +54,8 @@ def does(*words: object) -> Result:
         (("check", "NB-SH", "hold"), "'hold' is not one of 'buy', 'sell'"),
         (("check", "NB-SH"), "missing argument 'side'"),
         (("halt", "NB-SH"), "Missing option '--reason'"),
+        (("gaps", "--reason", "lost"), "--reason needs --accept"),
+        (("gaps", "--pool", "NB-HK"), "'NB-HK' is not one of 'NB-SH', 'NB-SZ', 'SB-SH', 'SB-SZ'"),
         (("resume", "NB-SH"), "Missing option '--reason'"),
         (("limit", "NB-SH", "5"), "Missing option '--reason'"),
         (("config",), "missing argument 'file'"),

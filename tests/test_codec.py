@@ -14,13 +14,16 @@ from hypothesis import strategies as st
 
 from feeds.codec import ARRAY_MAX, DEAD_BYTES, Decoded, decode, encode
 from quota.decision import Phase, PoolName, Side, Status, Verdict
-from quota.events import Bust, Cancelled, Fill, NewOrder, Rejected
+from quota.events import Bust, Cancelled, Fill, NewOrder, Numbers, Rejected
 from quota.feed import Alert, DeadLetter, Delivery, Message, Mistake, Replies, Reply, StatusReport
 
 ALL = frozenset(PoolName)
 ORDERS, FILLS = "connect/NB-SH/orders", "connect/NB-SH/fills"
 NEW = {"event": "new", "order_id": "a-1", "side": "buy", "price": "1.5", "quantity": 100}
 FILL = NEW | {"event": "fill", "exec_id": "x-1"}
+NUMBERED = NEW | {"source": "gw1", "epoch": "e", "sequence": 7}
+HEARTBEAT = {"event": "heartbeat", "source": "gw1", "epoch": "e", "sequence": 7}
+SEQUENCE = "sequence: must be an integer from {} to 4500000000000000"
 QUANTITY = "quantity: must be a positive integer of at most 4500000000000000"
 AN_ID = "must be 1 to 64 characters of A-Z a-z 0-9 . _ : -"
 
@@ -127,6 +130,23 @@ def test_events_are_read(topic: str, payload: object, event: object) -> None:
             json.dumps(NEW).replace("100", "NaN").encode(),
             "payload: is not JSON (invalid character (byte 79))",
         ),
+        (ORDERS, NUMBERED | {"epoch": ""}, f"epoch: {AN_ID}"),
+        (ORDERS, NUMBERED | {"epoch": "a b"}, f"epoch: {AN_ID}"),
+        (ORDERS, NUMBERED | {"epoch": 7}, "epoch: must be a JSON string"),
+        (ORDERS, NEW | {"source": "gw1", "sequence": 7}, f"epoch: {AN_ID}"),
+        (ORDERS, NEW | {"source": "gw1", "epoch": "e"}, SEQUENCE.format(1)),
+        (ORDERS, NUMBERED | {"sequence": 0}, SEQUENCE.format(1)),
+        (ORDERS, NUMBERED | {"sequence": -1}, SEQUENCE.format(1)),
+        (ORDERS, NUMBERED | {"sequence": 4_500_000_000_000_001}, SEQUENCE.format(1)),
+        (ORDERS, NUMBERED | {"sequence": "7"}, QUANTITY.replace("quantity", "sequence")),
+        (ORDERS, NUMBERED | {"sequence": 7.0}, QUANTITY.replace("quantity", "sequence")),
+        (ORDERS, NEW | {"epoch": "e", "sequence": 7}, "source: is missing, and numbers are a source's"),
+        (ORDERS, HEARTBEAT | {"source": ""}, "source: is missing, and numbers are a source's"),
+        (ORDERS, HEARTBEAT | {"source": "-"}, "source: '-' alone is no source"),
+        (ORDERS, HEARTBEAT | {"sequence": -1}, SEQUENCE.format(0)),
+        (ORDERS, {"event": "heartbeat", "sequence": 7}, "epoch: is missing"),
+        (ORDERS, {"event": "heartbeat", "epoch": "e"}, "sequence: is missing"),
+        (ORDERS + "/gw2", HEARTBEAT, "source: the topic says 'gw2', the event 'gw1'"),
         (ORDERS, NEW | {"time": "yesterday"}, "time: must be RFC 3339 with an offset"),
         (ORDERS, NEW | {"time": "2026-11-23T09:31:00"}, "time: must be RFC 3339 with an offset"),
         (ORDERS, NEW | {"source": "-"}, "source: '-' alone is no source"),
@@ -405,3 +425,78 @@ def test_long_dead_letter_that_is_no_text_is_cut_too() -> None:
 def test_events_round_trip() -> None:
     event = NewOrder(order_id="a", side=Side.SELL, price="1.500", quantity=7, source="gw1", symbol="600519")
     assert read(ORDERS, msgspec.json.encode(event)).events == (event,)
+
+
+def seven(source: str = "gw1") -> Numbers:
+    return Numbers(source, "e", 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "numbers"),
+    [
+        (ORDERS, NEW, ()),
+        (ORDERS, [NEW] * 2, ()),
+        (ORDERS, NUMBERED, [seven()]),
+        (FILLS, NUMBERED | {"event": "fill", "exec_id": "x"}, [seven()]),
+        (
+            ORDERS + "/gw2",
+            {"event": "cancelled", "order_id": "a", "epoch": "e", "sequence": 7},
+            [seven("gw2")],
+        ),
+        (ORDERS, [NEW, NUMBERED, NUMBERED | {"sequence": 8}], [seven(), Numbers("gw1", "e", 8, 8)]),
+    ],
+)
+def test_events_have_the_numbers_that_their_source_gave_them(
+    topic: str, payload: object, numbers: list[Numbers]
+) -> None:
+    decoded = read(topic, payload)
+    assert (list(decoded.numbers), decoded.mistakes) == (list(numbers), ())
+    assert len(decoded.events) == (len(payload) if isinstance(payload, list) else 1)
+
+
+@pytest.mark.parametrize("topic", [ORDERS, FILLS, ORDERS + "/gw1", FILLS + "/gw1"])
+def test_a_heartbeat_is_no_event_and_says_how_far_the_numbers_go(topic: str) -> None:
+    for sequence in (0, 7):
+        decoded = read(topic, HEARTBEAT | {"sequence": sequence, "more": 1})
+        assert (decoded.events, decoded.mistakes) == ((), ())
+        assert decoded.numbers == [Numbers("gw1", "e", sequence + 1, sequence)]
+
+
+def test_a_heartbeat_among_events_leaves_each_its_place() -> None:
+    payload = [NEW, HEARTBEAT, NUMBERED, {"event": "new"}, NEW | {"order_id": "last"}]
+    decoded = read(ORDERS, payload)
+    assert [decoded.places[at] for at in range(3)] == [0, 2, 4]
+    assert [event.order_id for event in decoded.events] == ["a-1", "a-1", "last"]
+    assert [mistake.index for mistake in decoded.mistakes] == [3]
+    clean = read(ORDERS, payload[:3])
+    assert (len(clean.events), list(clean.places), clean.mistakes) == (2, [0, 2], ())
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "numbers"),
+    [
+        (ORDERS, NUMBERED | {"quantity": 0}, [seven()]),
+        (ORDERS, NUMBERED | {"event": "unknown"}, [seven()]),
+        (FILLS, NUMBERED, [seven()]),
+        (ORDERS + "/gw2", NUMBERED, [seven("gw2")]),
+        (
+            ORDERS,
+            [NUMBERED | {"quantity": 0}, NUMBERED | {"sequence": 8}],
+            [Numbers("gw1", "e", 8, 8), seven()],
+        ),
+        (ORDERS, NUMBERED | {"sequence": 0}, []),
+        (ORDERS, NUMBERED | {"epoch": "a b"}, []),
+        (ORDERS, NUMBERED | {"source": 3}, []),
+        (ORDERS, NEW | {"epoch": "e", "sequence": 7}, []),
+        (ORDERS + "/gw2", HEARTBEAT, []),
+        (ORDERS, b'{"source": "gw1", "epoch": "e", "sequence": 7', []),
+        (ORDERS, [NUMBERED] * 1001, []),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_what_goes_to_the_dead_letters_is_not_missing_if_its_number_can_be_read(
+    topic: str, payload: object, numbers: list[Numbers]
+) -> None:
+    decoded = read(topic, payload)
+    assert list(decoded.numbers) == numbers
+    assert decoded.mistakes

@@ -19,9 +19,10 @@ from quota.decision import PoolName, Side
 from quota.doubt import Claim
 from quota.endpoints import Redis as Settings
 from quota.errors import ConfigError, QuotaError
-from quota.events import Bust, Cancelled, Event
+from quota.events import Bust, Cancelled, Event, Numbers
 from quota.ledger import Act, RedisLedger
 from quota.library import Library
+from quota.numbers import Source, given_up
 from quota.proof.verify import verify
 from quota.store.nodes import connected
 from quota.store.record import RedisRecord, Verified, keys
@@ -87,6 +88,8 @@ async def as_daemon(client: Redis, other: Redis) -> None:
     ]
     await lapse(other)
     await ledger.apply(POOL, events)
+    await ledger.sources.arrived(POOL, [Numbers("gw1", "e", 2, 2)])
+    assert (await ledger.sources.read(POOL)).sources["gw1"].missing == 1
     snapshot = await ledger.tick(POOL, "0-1")
     assert snapshot.pool is not None
     await ledger.attest(POOL, [Claim(snapshot.pool.seq, snapshot.pool.balance_fen, snapshot.server_ms)])
@@ -177,6 +180,9 @@ async def as_operator(client: Redis, other: Redis) -> None:
     assert not findings.differences
     noted = Verified(trading_day="2026-11-23", seq=1, differences=0, time_ms=1)
     await ledger.record.note(POOL, noted)
+    deed = given_up({"gw1": Source("2026-11-23", 1)}, reason="test", user="ann", host="desk")
+    await ledger.sources.accept(POOL, deed)
+    assert (await ledger.sources.read(POOL)).accepted
     for words in (("HGET", KEYS[0], "seq"), ("CLIENT", "SETNAME", "ann"), ("PING",), ("CLUSTER", "SLOTS")):
         await allowed(client, *words)
 

@@ -54,8 +54,10 @@ class Seen:
             [] if self.store_up else ["the store is away: gone", "NB-SH: the day 2026-11-24 is not open yet"]
         )
 
-    def warnings(self) -> list[str]:
+    def missing(self) -> list[str]:
         return []
+
+    warnings = missing
 
     async def look(self) -> Live:
         """Read everything as a daemon does, and build the view."""

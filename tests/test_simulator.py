@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import timedelta
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from quota.clock import MarketClock
 from quota.decision import Phase, PoolName, Status, Verdict
 from quota.embedded import embedded_broker
 from quota.errors import FeedUnavailable
-from quota.events import Event, NewOrder
+from quota.events import Event, Heartbeat, NewOrder
 from quota.feed import Reply, StatusReport
 from tests.tiny_market import MIDNIGHT, Pool
 
@@ -30,7 +30,9 @@ class Daemon:
     def __init__(self, port: int, clock: MarketClock) -> None:
         self._client = aiomqtt.Client("127.0.0.1", port, protocol=aiomqtt.ProtocolVersion.V5)
         self._clock = clock
-        self._decoder = msgspec.json.Decoder(Event)
+        self._decoder = msgspec.json.Decoder(Event | Heartbeat)
+        self.numbers: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        self.said: dict[tuple[str, str], int] = {}
         self._seq = 0
         self.pools = {name: Pool(name) for name in PoolName}
         self.topics: Counter[str] = Counter()
@@ -50,6 +52,10 @@ class Daemon:
         _, name, kind, source = topic.split("/")
         event = self._decoder.decode(payload)
         assert event.source == source
+        if isinstance(event, Heartbeat):
+            self.said[name, source] = event.sequence
+            return
+        self.numbers[name, source].append(event.sequence)
         self.topics[f"{kind}/{source}"] += 1
         self._seq += 1
         verdict = self.pools[PoolName(name)].apply(event, self._clock.now())
@@ -116,7 +122,9 @@ async def test_over_a_real_broker_orders_are_answered_and_the_day_ends() -> None
         south = summary.pools[PoolName.SB_SH], summary.pools[PoolName.SB_SZ]
         await _until(lambda: daemon.topics["orders/gateway"] >= sum(pool.orders for pool in south))
         await _until(lambda: daemon.topics["fills/exchange"] >= sum(it.fills + it.busts for it in south))
+        await _until(lambda: daemon.said == {place: len(sent) for place, sent in daemon.numbers.items()})
         await _end(serving)
+    assert all(sorted(sent) == list(range(1, len(sent) + 1)) for sent in daemon.numbers.values())
     assert isinstance(summary, DaySummary)
     assert (summary.trading_day, summary.seed) == (MIDNIGHT.date(), 1)
     assert summary.pools[PoolName.NB_SH].orders == 0, "the mainland has closed"

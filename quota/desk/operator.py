@@ -81,7 +81,7 @@ async def check(settings: Settings, pool: PoolName, side: Side) -> int:
     return 0 if verdict is Verdict.ACCEPTED else _REFUSED
 
 
-def _user() -> str:
+def user() -> str:
     """Name who acts; in a container a user may have a number only."""
     try:
         return getpass.getuser()
@@ -89,14 +89,19 @@ def _user() -> str:
         return f"uid:{os.getuid()}"
 
 
-async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limit: int) -> int:
-    """Carry out an act in the operator's name; ``limit`` is its ``limit_fen`` and ``reopen``."""
+def checked_reason(reason: str) -> None:
+    """Raise ConfigError unless it may stand as somebody's reason."""
     if not 0 < len(reason) <= _REASON_MAX or not reason.isprintable() or not reason.strip():
         raise ConfigError(f"--reason: must be 1 to {_REASON_MAX} printable characters")
+
+
+async def act(settings: Settings, pool: PoolName, name: str, reason: str, **limit: int) -> int:
+    """Carry out an act in the operator's name; ``limit`` is its ``limit_fen`` and ``reopen``."""
+    checked_reason(reason)
     deed = Act(
         act=name,
         reason=reason,
-        user=_user(),
+        user=user(),
         host=socket.gethostname(),
         limit_fen=limit.get("limit_fen", 0),
         reopen=bool(limit.get("reopen", False)),

@@ -60,6 +60,10 @@ class Watched(Protocol):
         """Why the daemon is not ready."""
         ...
 
+    def missing(self) -> Sequence[str]:
+        """Which numbered events are missing."""
+        ...
+
     def warnings(self) -> Sequence[str]:
         """What will need a person soon."""
         ...
@@ -237,6 +241,8 @@ class Live:
         for reason in self.watch.unready():
             if not reason.startswith(_OWN_WORDS):
                 yield Sentence(Tone.TROUBLE, f"Not ready: {reason}.")
+        for text in self.watch.missing():
+            yield Sentence(Tone.TROUBLE, f"The balance may be wrong. {text}.")
         silent = {name: silent_s for name, at in standings.items() if (silent_s := self._silent_s(name, at))}
         if silent:
             have = "have" if len(silent) > 1 else "has"
