@@ -90,12 +90,16 @@ class Days:
     def due(self, pool: PoolName) -> date | None:
         """The day that should open by now; None where the open one is right."""
         snapshot = self.snapshots[pool]
-        today = self.almanac.clock.at_ms(snapshot.server_ms).date()
+        today = self._today(snapshot)
         if not self.almanac.trades(pool, today):
             return None
         if snapshot.pool is not None and snapshot.pool.trading_day >= today.isoformat():
             return None
         return today
+
+    def _today(self, snapshot: Snapshot) -> date:
+        """The market's date when a look was taken, by the store's clock."""
+        return self.almanac.clock.at_ms(snapshot.server_ms).date()
 
     async def notice_midnight(self, pool: PoolName) -> None:
         """Look again where the last look may be of the day before: what comes now may be of the next."""
@@ -118,7 +122,7 @@ class Days:
             if snapshot.pool is not None and snapshot.pool.origin == "real" and not self.almanac.clock.real:
                 opened = f"the real clock opened {snapshot.pool.trading_day} in this store"
                 raise ConfigError(f"{pool}: {opened}: it refuses --at")
-            today = self.almanac.clock.at_ms(snapshot.server_ms).date()
+            today = self._today(snapshot)
             self._refuse_a_day_of_another_clock(pool, snapshot, today)
             if self.almanac.trades(pool, today) and (self.due(pool) is None or snapshot.pool is None):
                 await self._open(pool, today)
@@ -145,8 +149,15 @@ class Days:
         is_new = seen is None or seen.trading_day != opening.trading_day
         if is_new and self.witness.misses(pool, opening.trading_day):
             opening = replace(opening, open_late=False)
-        if await self._ledger.open_day(pool, opening):
-            log.info("day.opened", pool=pool, trading_day=day.isoformat())
+        try:
+            if await self._ledger.open_day(pool, opening):
+                log.info("day.opened", pool=pool, trading_day=day.isoformat())
+        except ConfigError:
+            # The store's clock may have been set back over midnight since we looked: then the day is not
+            # refused for good, its date has only not come yet.
+            if self._today(await self.look(pool)) >= day:
+                raise
+            return
         await self.look(pool)
 
     async def rate(self, trading_day: str, rate: str) -> bool:
@@ -161,8 +172,10 @@ class Days:
         return "refused" not in outcomes.values()
 
     def _remember(self, trading_day: str, rate: str) -> None:
-        """Keep a rate for a day that is still to open, and none of days that are over."""
-        rates, today = self.almanac.rates, self.almanac.clock.today().isoformat()
+        """Keep a rate for a day that is still to open, and none of days that are over for the store."""
+        rates = self.almanac.rates
+        looks = map(self._today, self.snapshots.values())
+        today = min(looks, default=self.almanac.clock.today()).isoformat()
         rates[trading_day] = rate
         for day in [day for day in rates if day < today]:
             del rates[day]
