@@ -25,9 +25,9 @@ from quota import day
 from quota.decision import PoolName, Side, Verdict, Violation
 from quota.memory import Book, MemoryLedger
 from quota.pool import Opening, Order, Pool
+from tests.agreement.state import ELSEWHERE
 from tests.agreement.steps import Call, Elsewhere, Later, Played, Step, Told, play, replied
 from tests.agreement.trial import SERVER, Bench, by_id_of, differs, kept_of
-from tests.agreement.twin import ELSEWHERE
 
 COUNTED: dict[tuple[Side, Verdict], int] = {
     (Side.BUY, Verdict.ACCEPTED): 7,
@@ -132,7 +132,7 @@ def moved(world: World, state: State, step: Later | Elsewhere) -> State | None:
         place = max(0, min(state.place + step.moments, len(world.moments) - 1))
         return state._replace(place=place) if place != state.place else None
     assert state.book.pool is not None
-    return state._replace(book=_copied(state.book, replace(state.book.pool, attested=ELSEWHERE)))
+    return state._replace(book=_copied(state.book, replace(state.book.pool, attested=ELSEWHERE, doubted="")))
 
 
 def _copied(book: Book, pool: Pool) -> Book:

@@ -13,13 +13,14 @@ import msgspec
 from msgspec.structs import astuple
 
 from quota.decision import Decision, Outcome, PoolName, Side
+from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Event, NewOrder
 from quota.ledger import Act, day_ms, packed
 from quota.memory import MemoryLedger
 from quota.pool import Opening
 from quota.rules import checked_verdict
-from tests.agreement.state import DAY
+from tests.agreement.state import DAY, NEVER_MS
 from tests.agreement.twin import reserved
 
 T = TypeVar("T")
@@ -112,7 +113,7 @@ def words(step: Call) -> Words:  # noqa: PLR0911 - one for each kind of step
         case Rated(rate):
             return "quota_rate", DAY, rate
         case Attested(seq):
-            return "quota_attest", str(seq), "0"
+            return "quota_attest", msgspec.msgpack.encode([Claim(seq, 0, NEVER_MS)])
         case Opened(opening):
             return "quota_open", _packed(opening)
         case _:
@@ -155,7 +156,7 @@ def play(ledger: MemoryLedger, pool: PoolName, step: Call) -> Played:  # noqa: P
         case Rated(rate):
             return Played(_bytes([at_once(ledger.set_rate(pool, DAY, rate))]))
         case Attested(seq):
-            return Played(_bytes(list(astuple(at_once(ledger.attest(pool, seq, 0))))))
+            return Played(_bytes(list(astuple(at_once(ledger.attest(pool, [Claim(seq, 0, NEVER_MS)]))))))
         case Returned() | Acted() | Opened():
             return Played(_may_be_refused(ledger, pool, step))
         case _:
