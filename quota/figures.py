@@ -34,6 +34,7 @@ class Shown:
     forecast: Forecast = UNKNOWN
     verified: Verified | None = None
     day_due: bool = False
+    unrecorded: int = 0
 
     @property
     def pool(self) -> Pool | None:
@@ -160,6 +161,11 @@ class PoolFigures(Collector):
             "quota_day_due",
             "1 while a trading day should be open and is not, 0 otherwise.",
             lambda it: float(it.day_due),
+        )
+        yield self._gauge(
+            "quota_capture_entries_behind",
+            "Journal entries of the pool that the record of the day lacked when it was last written.",
+            lambda it: it.unrecorded,
         )
         yield self._gauge(
             "quota_verified_timestamp_seconds",

@@ -29,7 +29,7 @@ FLOORS = (
     {"memory", "page.shown", "figures", "witness", "embedded", "logs", "notify"},
     {"days"},
     {"metrics"},
-    {"daemon", "watch", "follow"},
+    {"daemon", "watch", "follow", "recorder"},
     {"running", "desk.console"},
     {"desk.operator"},
     {"desk.audit"},
@@ -40,7 +40,7 @@ FLOORS = (
 )
 """The floors of quota, from the ground up: a module may import from those below it only."""
 
-FEEDS_MAY_USE = {"clock", "decision", "errors", "events", "feed", "money"}
+FEEDS_MAY_USE = {"captured", "clock", "decision", "errors", "events", "feed", "money"}
 """What feeds may know of quota: its words and records."""
 
 
