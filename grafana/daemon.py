@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.models import common as shapes
 
-from grafana import traffic
+from grafana import record, traffic
 from grafana.board import Board, instances, jobs
 from grafana.panels import (
     bars,
@@ -183,5 +183,9 @@ def board() -> Board:
             (cpu(), (6, 43, 6, 7)),
             (files(), (12, 43, 6, 7)),
             (clocks(), (18, 43, 6, 7)),
+            (record.writable(), (0, 50, 6, 7)),
+            (record.behind(), (6, 50, 6, 7)),
+            (record.durations(), (12, 50, 6, 7)),
+            (record.written(), (18, 50, 6, 7)),
         ),
     )

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from rich.console import Console
 from starlette.applications import Starlette
 
+from feeds.capture import CaptureSettings, FileCapture
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
@@ -101,18 +102,36 @@ async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, li
         open_late=market.open_late == "open" or options.embedded or options.at is not None,
     )
     feed = await stack.enter_async_context(MqttFeed(_mqtt(settings)))
+    metrics = Metrics(market.pools, version("quotad"))
     running = Running(
         feed=feed,
         ledger=ledger,
         library=library,
         days=Days(ledger, almanac, market.pools),
-        metrics=Metrics(market.pools, version("quotad")),
+        metrics=metrics,
         record=ledger.record,
+        capture=await _capture(stack, settings, almanac, metrics),
         notifier=Notifier.from_environment(os.environ),
     )
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(name, running.stop)
     return running
+
+
+async def _capture(
+    stack: AsyncExitStack, settings: Settings, almanac: Almanac, metrics: Metrics
+) -> FileCapture | None:
+    """Open the record of the day, where one is to be kept: under the client id, per trading day."""
+    own = settings.capture
+    if own.folder is None:
+        return None
+    capture = CaptureSettings(
+        folder=own.folder,
+        client_id=settings.mqtt.client_id,
+        rotate_bytes=own.rotate_mib * 1024 * 1024,
+        keep_days=own.keep_days,
+    )
+    return await stack.enter_async_context(FileCapture(capture, almanac.latest_day, metrics.captured))
 
 
 def _mqtt(settings: Settings) -> MqttSettings:
@@ -136,7 +155,7 @@ def _pages(running: Running, settings: Settings) -> Starlette:
     return http.app(
         running.metrics.registry,
         pools=watch.reports,
-        ready=watch.unready,
+        ready=running.unready,
         warnings=running.warnings,
         view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
         token=token.get_secret_value() if token else None,

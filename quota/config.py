@@ -84,6 +84,12 @@ def _levels(levels: tuple[int, ...]) -> tuple[int, ...]:
     return levels
 
 
+def _folder(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be a path from the root, like /var/lib/quotad/capture")
+    return path
+
+
 def _pools(pools: tuple[PoolName, ...]) -> tuple[PoolName, ...]:
     if not pools:
         raise ValueError("must name at least one pool")
@@ -151,6 +157,17 @@ class Alerts(Section):
     levels: _Levels = (50, 70, 90, 100)
 
 
+class Capture(Section):
+    """The record of the day: the folder of its files, how many earlier days stay, how large a file grows.
+
+    Without a folder there is no record.
+    """
+
+    folder: Annotated[Path, AfterValidator(_folder)] | None = None
+    keep_days: Annotated[Whole, between(1, 3650)] = 7
+    rotate_mib: Annotated[Whole, between(1, 65_536)] = 256
+
+
 class Settings(BaseSettings):
     """All settings. Built by ``load`` alone, which hands over file and environment."""
 
@@ -167,6 +184,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     market: Market
     alerts: Alerts = Alerts()
+    capture: Capture = Capture()
 
     @classmethod
     def settings_customise_sources(

@@ -1,24 +1,26 @@
 """Deliveries in, decisions out: the loop that takes events, and the order in which it does so.
 
 What happens while a batch is under way is the next batch. An event is applied, then answered,
-then acknowledged; what is not acknowledged comes again, and the ledger remembers ids.
+then acknowledged; what is not acknowledged comes again, and the ledger remembers ids. Where there is
+a record of the day, nothing is acknowledged that does not stand in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import groupby
 from typing import NamedTuple, ParamSpec, TypeVar
 
 import structlog
 
-from quota.clock import iso
+from quota.captured import Capture, Delivered
+from quota.clock import MarketClock, iso
 from quota.days import Days
 from quota.decision import Decision, Outcome, PoolName, Verdict
-from quota.errors import FeedUnavailable, LedgerUnavailable
+from quota.errors import CaptureUnavailable, FeedUnavailable, LedgerUnavailable
 from quota.events import Event, NewOrder, Numbers
 from quota.feed import DeadLetter, Delivery, Feed, Replies, Reply
 from quota.ledger import Ledger
@@ -40,7 +42,7 @@ log = structlog.get_logger(__name__)
 
 
 class Stopping(Exception):
-    """The daemon is told to stop while the store is away."""
+    """The daemon is told to stop while the store or the record of the day is away."""
 
 
 class Item(NamedTuple):
@@ -79,11 +81,14 @@ def _reply(pool: PoolName, order: NewOrder, decision: Decision, time: str) -> Re
 class Daemon:
     """One consumer of one feed into one ledger."""
 
-    def __init__(self, feed: Feed, ledger: Ledger, days: Days, metrics: Metrics) -> None:
+    def __init__(
+        self, feed: Feed, ledger: Ledger, days: Days, metrics: Metrics, capture: Capture | None = None
+    ) -> None:
         self._feed = feed
         self._ledger = ledger
         self._days = days
         self._metrics = metrics
+        self._capture = capture
         self._waiting = False
         self._stopping = asyncio.Event()
         self._consumer: asyncio.Task[None] | None = None
@@ -119,8 +124,25 @@ class Daemon:
                 await self._take_run(list(run))
                 continue
             for delivery in run:
-                await self._take_special(delivery)
+                async with self._kept([delivery]):
+                    await self._take_special(delivery)
                 self._acknowledge([delivery])
+
+    @asynccontextmanager
+    async def _kept(self, run: Sequence[Delivery]) -> AsyncIterator[None]:
+        """Write deliveries down beside what is done with them; nobody leaves before that is done."""
+        if self._capture is None:
+            yield
+            return
+        time_ms = MarketClock.local_ms()
+        records = [Delivered(time_ms=time_ms, topic=one.topic, payload=one.payload) for one in run]
+        keeping = asyncio.create_task(self._persist(self._capture.keep, records), name="keep")
+        try:
+            yield
+            await keeping
+        finally:
+            keeping.cancel()
+            await asyncio.wait({keeping})
 
     async def _take_special(self, delivery: Delivery) -> None:
         if delivery.mark:
@@ -136,7 +158,23 @@ class Daemon:
                 self._metrics.rate_refused()
 
     async def _take_run(self, run: Sequence[Delivery]) -> None:
-        """Apply the events of these deliveries, a pool at a time side by side, then answer."""
+        """Apply the events of these deliveries and answer; acknowledge them once they are written down."""
+        try:
+            async with self._kept(run):
+                await self._decide(run)
+                await self._take_down(run)
+        except FeedUnavailable as error:
+            log.warning("replies.unsent", reason=str(error))
+            return
+        self._acknowledge(run)
+        with suppress(FeedUnavailable):
+            await self._feed.room()
+
+    async def _decide(self, run: Sequence[Delivery]) -> None:
+        """Apply the events of these deliveries, a pool at a time side by side, then answer.
+
+        Raises FeedUnavailable where the answers cannot go out.
+        """
         items: dict[PoolName, list[Item]] = defaultdict(list)
         for delivery in run:
             if delivery.pool is not None:
@@ -147,17 +185,9 @@ class Daemon:
         answers = list(zip(items, items.values(), decided, strict=True))
         for pool, batch, decisions in answers:
             self._count(pool, batch, decisions)
-        try:
-            for pool, batch, decisions in answers:
-                self._answer(pool, batch, decisions)
-            self._bury(run)
-        except FeedUnavailable as error:
-            log.warning("replies.unsent", reason=str(error))
-            return
-        await self._take_down(run)
-        self._acknowledge(run)
-        with suppress(FeedUnavailable):
-            await self._feed.room()
+        for pool, batch, decisions in answers:
+            self._answer(pool, batch, decisions)
+        self._bury(run)
 
     async def _apply(self, pool: PoolName, batch: Sequence[Item]) -> list[Decision]:
         decisions: list[Decision] = []
@@ -195,7 +225,7 @@ class Daemon:
             yield _Chunk(events[start : start + BATCH_EVENTS], opens_day=start == cut)
 
     async def _persist(self, step: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do a step until the store has done it; nothing is acknowledged meanwhile.
+        """Do a step until the store, or the disk, has done it; nothing is acknowledged meanwhile.
 
         Repeating is harmless: the ledger knows what it has seen. Raises Stopping when told to stop.
         """
@@ -205,6 +235,8 @@ class Daemon:
                 return await step(*args, **kwargs)
             except LedgerUnavailable as error:
                 log.warning("store.away", reason=str(error), retry_in_s=delay_s)
+            except CaptureUnavailable as error:
+                log.warning("capture.away", reason=str(error), retry_in_s=delay_s)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
             if self._stopping.is_set():

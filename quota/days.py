@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 
 import structlog
 from msgspec.structs import replace
@@ -25,6 +25,9 @@ from quota.witness import Witness
 
 _AHEAD_MS = 1_000
 """By how much the store's clock may be ahead of ours."""
+
+_CLOSED_DAYS = 31
+"""Longer than any closure: beyond the calendar's end a day counts as itself."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,14 @@ class Almanac:
     def trades(self, pool: PoolName, day: date) -> bool:
         """Whether the pool trades on that day."""
         return self.calendar.trades(pool, day)
+
+    def latest_day(self) -> str:
+        """Say the trading day that it is, or that was last: the latest on which a pool of ours trades."""
+        day = self.clock.today()
+        for past in range(_CLOSED_DAYS):
+            if any(self.trades(pool, day - timedelta(past)) for pool in self.market.pools):
+                return (day - timedelta(past)).isoformat()
+        return day.isoformat()
 
     def opening(self, pool: PoolName, day: date) -> Opening:
         """Build what the day of a pool starts with."""

@@ -30,6 +30,10 @@ class CaptureUnavailable(QuotaError):
     """The record of the day cannot be written now. Wait; acknowledge nothing."""
 
 
+class CaptureCorrupt(QuotaError):
+    """The record of a day has a flaw: file, record and what it is. What is behind it may be readable."""
+
+
 class FeedTaken(QuotaError):
     """Another daemon uses our client id. The younger one stops."""
 

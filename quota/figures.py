@@ -45,6 +45,7 @@ class Shown:
     verified: Verified | None = None
     day_due: bool = False
     missing: Missing | None = None
+    unrecorded: int = 0
 
     @property
     def pool(self) -> Pool | None:
@@ -195,6 +196,11 @@ class PoolFigures(Collector):
             "quota_day_due",
             "1 while a trading day should be open and is not, 0 otherwise.",
             lambda it: float(it.day_due),
+        )
+        yield self._gauge(
+            "quota_capture_entries_behind",
+            "Journal entries of the pool that the record of the day lacked when it was last written.",
+            lambda it: it.unrecorded,
         )
         yield self._gauge(
             "quota_verified_timestamp_seconds",

@@ -28,6 +28,7 @@ EventKey = tuple[PoolName | None, str, Outcome]
 
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _APPLY_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2)
+_CAPTURE_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _BATCH = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
@@ -38,6 +39,7 @@ class _Counts(Collector):
     events: dict[EventKey, int]
     rate_refused: int = 0
     reconnects: int = 0
+    captured: int = 0
 
     def collect(self) -> Iterator[Metric]:
         """Write the daemon's counters."""
@@ -50,6 +52,8 @@ class _Counts(Collector):
         yield CounterMetricFamily("quota_rate_refused", text, value=self.rate_refused)
         text = "Times the broker was reached again after it had been lost."
         yield CounterMetricFamily("quota_feed_reconnects", text, value=self.reconnects)
+        text = "Bytes written to the record of the day."
+        yield CounterMetricFamily("quota_capture_bytes", text, value=self.captured)
 
 
 class Metrics:
@@ -84,6 +88,10 @@ class Metrics:
         self._calendar_left = self._gauge(
             "quota_calendar_left_seconds", "How long the table of trading days still lasts; NaN until read."
         )
+        self._capture_writable = self._gauge(
+            "quota_capture_writable", "Whether the record of the day can be written; NaN where there is none."
+        )
+        self._capture_writable.set(nan)
         self._skew.set(nan)
         self._calendar_left.set(nan)
 
@@ -95,6 +103,9 @@ class Metrics:
             "quota_event_lag_seconds", "From an event's own time to its decision.", _LAG_S
         )
         self._apply = self._histogram("quota_apply_duration_seconds", "One batch in the store.", _APPLY_S)
+        self._capture = self._histogram(
+            "quota_capture_duration_seconds", "One write to the record of the day.", _CAPTURE_S
+        )
         self._batch = self._histogram("quota_batch_events", "Events in one batch.", _BATCH)
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float]) -> Histogram:
@@ -157,6 +168,19 @@ class Metrics:
     def rate_refused(self) -> None:
         """Count a conversion rate that came too late."""
         self._counts.rate_refused += 1
+
+    def captured(self, size: int, seconds: float) -> None:
+        """Observe a write to the record of the day: its bytes, and how long it took with its fsync."""
+        self._counts.captured += size
+        self._capture.observe(seconds)
+
+    def capture_writable(self, *, writable: bool) -> None:
+        """Say whether the record of the day can be written."""
+        self._capture_writable.set(writable)
+
+    def capture_behind(self, name: PoolName, entries: int) -> None:
+        """Say how many entries of a pool the record of the day lacks."""
+        self._shown[name].unrecorded = entries
 
     def skew(self, seconds: float) -> None:
         """Say how far the store's clock is ahead of ours, in seconds."""

@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
+from quota.captured import Recording
 from quota.daemon import Daemon
 from quota.days import Days
+from quota.decision import PoolName
 from quota.errors import LedgerUnavailable
 from quota.feed import Feed
 from quota.follow import Follower, Record
@@ -22,6 +24,8 @@ from quota.ledger import Ledger
 from quota.library import Library
 from quota.metrics import Metrics
 from quota.notify import Notifier
+from quota.pool import Change
+from quota.recorder import Journals, Recorder
 from quota.watch import Watch
 
 END_S = 3.0
@@ -30,6 +34,14 @@ END_S = 3.0
 _RETRY_S = 0.5
 
 log = structlog.get_logger(__name__)
+
+
+class Source(Record, Journals, Protocol):
+    """What is read from the store beside the ledger."""
+
+    async def changes(self, pool: PoolName, after: str, day: str = "") -> Sequence[Change]:
+        """Read the changes after an id; of an earlier day, with its date."""
+        ...
 
 
 @dataclass(slots=True)
@@ -41,21 +53,30 @@ class Running:
     library: Library
     days: Days
     metrics: Metrics
-    record: Record
+    record: Source
+    capture: Recording | None = None
     notifier: Notifier = field(default_factory=Notifier)
     daemon: Daemon = field(init=False)
     watch: Watch = field(init=False)
     follower: Follower = field(init=False)
+    recorder: Recorder | None = field(init=False, default=None)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics)
+        self.daemon = Daemon(self.feed, self.ledger, self.days, self.metrics, self.capture)
         self.watch = Watch(self.feed, self.ledger, self.days, self.metrics, self.notifier)
         self.follower = Follower(self.record, self.days, self.watch.courses, self.metrics)
+        if self.capture is not None:
+            self.recorder = Recorder(self.capture, self.record, self.days, self.metrics)
+
+    def unready(self) -> Sequence[str]:
+        """Why we are not ready to serve; empty when we are."""
+        return [*self.watch.unready(), *(self.recorder.unready() if self.recorder else ())]
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""
-        return [*self.watch.missing(), *self.watch.warnings(), *self.follower.warnings()]
+        recorded = self.recorder.warnings() if self.recorder else ()
+        return [*self.watch.missing(), *self.watch.warnings(), *self.follower.warnings(), *recorded]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""
@@ -70,12 +91,15 @@ class Running:
         consumer = asyncio.create_task(self.daemon.consume(), name="consume")
         watcher = asyncio.create_task(self.watch.run(), name="watch")
         follower = asyncio.create_task(self.follower.run(), name="follow")
+        working = [consumer, watcher, follower]
+        if self.recorder is not None:
+            working.append(asyncio.create_task(self.recorder.run(), name="record"))
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({consumer, watcher, follower, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*working, stop}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._end(consumer, watcher, follower, stop)
-        for task in (consumer, watcher, follower):
+            await self._end(*working, stop)
+        for task in working:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 

@@ -88,6 +88,21 @@ ENGINEERS = (
         {"the daemon is gone": (seen_by_one({"quota_redis_connected": "1 gone 1"}), ())},
     ),
     Row(
+        "QuotaCaptureUnwritable",
+        seen_by_one({"quota_capture_writable": "1 0 1"}),
+        ["QuotaCaptureUnwritable a:9464"],
+        {
+            "the daemon is gone": (seen_by_one({"quota_capture_writable": "1 gone 1"}), ()),
+            "no record is kept": (seen_by_one({"quota_capture_writable": "NaN"}), ()),
+        },
+    ),
+    Row(
+        "QuotaCaptureBehind",
+        seen_by_one({f"quota_capture_entries_behind{{{NB}}}": "0 1001 0"}),
+        ["QuotaCaptureBehind NB-SH,instance=a:9464"],
+        {"a page": ({"quota_capture_entries_behind": "0 1000 0"}, ())},
+    ),
+    Row(
         "QuotaPoolStale",
         {f"{READ}{{{NB}}}": RETURNS},
         ["QuotaPoolStale NB-SH"],

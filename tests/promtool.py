@@ -79,6 +79,7 @@ def _of_daemon() -> Iterable[tuple[str, dict[str, str], str]]:
     yield "quota_build_info", {"version": "1"}, "1"
     yield "quota_feed_connected", {}, "1"
     yield "quota_redis_connected", {}, "1"
+    yield "quota_capture_writable", {}, "1"
     yield "quota_clock_skew_seconds", {}, "-0.002"
     yield "quota_calendar_left_seconds", {}, str(40 * 86_400)
     yield "quota_rate_refused_total", {}, "0"
@@ -101,6 +102,7 @@ def _of_pool(pool: PoolName) -> Iterable[tuple[str, dict[str, str], str]]:
         ("quota_gap_events", "0"),
         ("quota_gap_oldest_seconds", "0"),
         ("quota_gap_unwatched_events", "0"),
+        ("quota_capture_entries_behind", "0"),
     ):
         yield name, labels, calm
     for status in Status:

@@ -187,6 +187,13 @@ RATE_RULE = "market.hkd_cny: must be a decimal string below 10 with at most 5 de
             "[market.calendar]\nclosed = [2026-11-25]\nopen = ['2026-11-25']",
             "market.calendar.open: 2026-11-25 is in closed too",
         ),
+        (
+            "[capture]\nfolder = 'capture'",
+            "capture.folder: must be a path from the root, like /var/lib/quotad/capture",
+        ),
+        ("[capture]\nfolder = 1", "capture.folder: must be text in quotes"),
+        ("[capture]\nkeep_days = 0", "capture.keep_days: must be from 1 to 3650"),
+        ("[capture]\nrotate_mib = 0", "capture.rotate_mib: must be from 1 to 65536"),
         ("[alerts]\nlevels = []", LEVELS),
         ("[alerts]\nlevels = [50, 50]", LEVELS),
         ("[alerts]\nlevels = [70, 50]", LEVELS),

@@ -31,7 +31,7 @@ FLOORS = (
     {"days"},
     {"metrics"},
     {"gaps"},
-    {"daemon", "watch", "follow"},
+    {"daemon", "watch", "follow", "recorder"},
     {"running", "desk.console"},
     {"desk.operator"},
     {"desk.audit", "desk.absent"},
@@ -42,7 +42,7 @@ FLOORS = (
 )
 """The floors of quota, from the ground up: a module may import from those below it only."""
 
-FEEDS_MAY_USE = {"clock", "decision", "errors", "events", "feed", "money"}
+FEEDS_MAY_USE = {"captured", "clock", "decision", "errors", "events", "feed", "money"}
 """What feeds may know of quota: its words and records."""
 
 

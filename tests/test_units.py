@@ -69,7 +69,7 @@ def test_verify_may_no_more_than_the_daemon() -> None:
     assert differ == {
         *("Description", "After", "StartLimitIntervalSec", "StartLimitBurst", "Type", "NotifyAccess"),
         *("ExecStart", "TimeoutStartSec", "WatchdogSec", "Restart", "RestartSec", "TimeoutStopSec"),
-        *("WantedBy", "Nice"),
+        *("WantedBy", "Nice", "StateDirectory", "StateDirectoryMode", "Environment"),
     }
 
 

@@ -109,10 +109,17 @@ class RedisRecord:
         fields = await self._library.command("HGETALL", keys(pool)[0])
         return pool_of(_texts(fields))
 
-    async def changes(self, pool: PoolName, after: str) -> Sequence[Change]:
-        """Read a page of the changes."""
-        page = await self._library.command("XRANGE", keys(pool)[4], f"({after}", "+", "COUNT", _PAGE)
+    async def changes(self, pool: PoolName, after: str, day: str = "") -> Sequence[Change]:
+        """Read a page of the changes; of an earlier day that is still kept, with its date."""
+        page = await self._library.command("XRANGE", keys(pool, day)[4], f"({after}", "+", "COUNT", _PAGE)
         return [change_of(entry_id.decode(), fields) for entry_id, fields in page]
+
+    async def page(self, pool: PoolName, first_seq: int, day: str = "") -> Sequence[Entry]:
+        """Read a page of the journal from a number on; of an earlier day that is kept, with its date."""
+        page = await self._library.command(
+            "XRANGE", keys(pool, day)[5], f"{first_seq}-0", "+", "COUNT", _PAGE
+        )
+        return [_entry_of(entry_id, fields) for entry_id, fields in page]
 
     async def journal(self, pool: PoolName, last_seq: int, after_seq: int = 0) -> AsyncIterator[Entry]:
         """Read the journal after a number up to another, page by page."""
