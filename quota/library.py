@@ -86,7 +86,7 @@ class Library:
     ) -> None:
         self._nodes = store if isinstance(store, Nodes) else only(store)
         self._durability, self._within_ms = durability, within_ms
-        self._seals: dict[Redis, Seal | None] = {}
+        self._seals: dict[Redis, Seal] = {}
         self._run_ids: dict[Redis, str] = {}
 
     async def call(
@@ -155,8 +155,7 @@ class Library:
         """Send a command, and on the same connection the one that confirms it."""
         if node not in self._seals:
             await self._serve(node)
-        if (seal := self._seals[node]) is None:
-            return await _plain(node, *words)
+        seal = self._seals[node]
         pipe: Any = node.pipeline(transaction=False)
         async with pipe:
             pipe.execute_command(*words).execute_command(*seal.words)
@@ -187,9 +186,13 @@ class Library:
             await self._serve(node)
 
     async def recognise(self, key: str, run_id: str) -> None:
-        """Check a key's server where it is not the one that we checked, but started or promoted since."""
+        """Check a key's server where it is not the one that we checked, but started or promoted since.
+
+        Until it has passed, nothing that has to last is taken as confirmed there.
+        """
         node, process = self._nodes.of(key), run_id.partition("-")[0]
         if node in self._run_ids and self._run_ids[node] != process:
+            self._seals.pop(node, None)
             await self._serve(node)
 
     async def _serve(self, node: Redis) -> None:
@@ -198,10 +201,12 @@ class Library:
             run_id = await self._check_server(node)
             await self._load_if_older(node)
             check_words(await _plain(node, "FCALL_RO", "quota_describe", 0))
-            self._seals[node] = await seal_of(node.execute_command, self._durability, self._within_ms)
+            seal = await seal_of(node.execute_command, self._durability, self._within_ms)
         except RedisError as error:
             raise self._told(error) from error
         self._run_ids[node] = run_id
+        if seal is not None:
+            self._seals[node] = seal
 
     async def _check_server(self, node: Redis) -> str:
         facts = await _plain(node, "INFO")

@@ -85,7 +85,8 @@ class Witness:
             log.warning("store.not_attested", pool=pool, reason=said.detail)
             return is_attested
         if said.outcome is Attest.ATTESTED:
-            log.info("store.attested", pool=pool, **self._last(pool))
+            claim = self._known[pool].claim
+            log.info("store.attested", pool=pool, seq=claim.seq, balance_fen=claim.balance_fen)
             return True
         self._trust(pool, seen, snapshot.server_ms)
         return not is_attested
@@ -114,10 +115,6 @@ class Witness:
         if owed is not None and owed.trading_day == seen.trading_day and owed.server != server:
             claims.append(owed.claim)
         return await self._ledger.attest(pool, claims)
-
-    def _last(self, pool: PoolName) -> dict[str, int]:
-        claim = self._known[pool].claim
-        return {"seq": claim.seq, "balance_fen": claim.balance_fen}
 
     def _trust(self, pool: PoolName, seen: Pool, at_ms: int) -> None:
         """Remember an attested pool; a decision may have told of a later number than this look."""

@@ -91,14 +91,26 @@ async def met(port: int, ports: list[int]) -> None:
 
 async def move(key: str, source: int, target: int) -> None:
     """Move a key's slot with all that is in it, as redis-cli --cluster reshard does."""
+    await moving(key, source, target)
+    await moved(key, source, target)
+
+
+async def moving(key: str, source: int, target: int) -> None:
+    """Begin to move a key's slot: all that is in it is there, and the slot itself still here."""
     slot = await say(source, "CLUSTER", "KEYSLOT", key)
     ids = {port: (await say(port, "CLUSTER", "MYID")).decode() for port in (source, target)}
     await say(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
     await say(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
     names = await say(source, "CLUSTER", "GETKEYSINSLOT", slot, 100)
     await say(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *names)
+
+
+async def moved(key: str, source: int, target: int) -> None:
+    """End a move: the slot follows what was in it."""
+    slot = await say(source, "CLUSTER", "KEYSLOT", key)
+    identity = (await say(target, "CLUSTER", "MYID")).decode()
     for port in (target, source):
-        await say(port, "CLUSTER", "SETSLOT", slot, "NODE", ids[target])
+        await say(port, "CLUSTER", "SETSLOT", slot, "NODE", identity)
 
 
 @dataclass(slots=True)

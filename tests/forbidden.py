@@ -44,6 +44,10 @@ OTHERS = {
         *("FUNCTION LOAD x", "UNLINK {key}", "RENAME {key} {key}", "FCALL quota_open 6 {keys} x"),
         *("FCALL quota_reserve 6 {keys} x", "FCALL quota_apply 6 {keys} x", "CONFIG GET dir"),
         "FCALL quota_arrived 2 {key} quota:{NB-SH}:sources x",
+        *("EXPIRE {key} 0", "EXPIRE {journal} 0", "EXPIRE quota:{NB-SH}:orders 0", "HSET {journal} f v"),
+        *("HSET quota:{NB-SH}:holds f v", "HSET quota:{NB-SH}:pool:2026-11-20 f v", "XADD {key} * f v"),
+        *("ZADD quota:{NB-SH}:holds 1 x", "XADD quota:{NB-SH}:journal:2026-11-20 * f v"),
+        "FCALL quota_operate 6 {key} {key} {key} {key} {key} quota:{NB-SH}:verified x",
     ),
     "keeper": ("HGETALL {key}", "HSET {key} f v", "FCALL_RO quota_check 1 {key} buy", "FUNCTION LIST"),
 }

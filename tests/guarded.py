@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 import sys
@@ -127,10 +128,10 @@ class Guarded:
         return SyncRedis(port=self.port, username=user, password=self.password(user), protocol=2)
 
     def rules(self, user: str) -> list[str]:
-        """What the file says of a user."""
+        """What the file says of a user; a selector, in its parentheses, is one rule."""
         lines = (self.secrets / "users.acl").read_text().splitlines()
-        (found,) = (line.split() for line in lines if line.startswith(f"user {user} "))
-        return found[2:]
+        (found,) = (line for line in lines if line.startswith(f"user {user} "))
+        return re.findall(r"\([^)]*\)|[^ ]+", found)[2:]
 
     def become(self, user: str, rules: list[str]) -> None:
         """Give a user other rules, and throw all its connections out."""
@@ -140,6 +141,19 @@ class Guarded:
         """Forget all keys and functions."""
         self.tester.flushall()
         self.tester.function_flush()
+
+
+def poorer(rules: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Take each single right away in turn, those within selectors too: what it was, and what is left."""
+    for place, rule in enumerate(rules):
+        before, after = rules[:place], rules[place + 1 :]
+        if rule[0] in "+~%":
+            yield rule, [*before, *after]
+        elif rule[0] == "(":
+            inner = rule[1:-1].split()
+            for gone in inner:
+                left = f"({' '.join(each for each in inner if each != gone)})"
+                yield f"{gone} in {rule}", [*before, left, *after]
 
 
 @contextmanager

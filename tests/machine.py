@@ -76,6 +76,7 @@ class Machine:
         {
             "stop quotad": self._stop_daemon,
             "start quotad": self.start_daemon,
+            "restart quotad": self._restart_daemon,
             "stop redis-server": self._stop_store,
             "start redis-server": self.home.store.start,
         }[f"{act} {unit}"]()
@@ -99,6 +100,13 @@ class Machine:
         self.home.quotad.ask_to_end()
         assert self.home.quotad.code() == 0
         self.away()
+
+    def _restart_daemon(self) -> None:
+        """Start it again, whether it runs or has ended by itself."""
+        process = self.home.quotad.process
+        if process is not None and process.poll() is None:
+            self._stop_daemon()
+        self.start_daemon()
 
     def _stop_store(self) -> None:
         process, self.home.store.process = self.home.store.process, None

@@ -62,7 +62,7 @@ async def listening(address: str) -> AsyncIterator[asyncio.StreamReader]:
     """Listen to the live stream; its headers are read."""
     host, _, port = address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /api/live HTTP/1.1\r\nHost: us\r\n\r\n")
+    writer.write(f"GET /api/live HTTP/1.1\r\nHost: {address}\r\n\r\n".encode())
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200"), head
     assert b"content-type: text/event-stream" in head

@@ -118,6 +118,28 @@ async def a_hold_of_nobody(gateway: Redis) -> None:
     await command(gateway, "ZADD", HOLDS, 9_999_999_999_999, "ghost")
 
 
+async def an_empty_journal(gateway: Redis) -> None:
+    """Have the journal drop its entries for the sake of a new one, and that one too."""
+    seq = int(await command(gateway, "HGET", HASH, "seq")) + 1
+    await command(gateway, "XADD", JOURNAL, "MAXLEN", 0, f"{seq}-0", "event", "new x buy 1.00 1")
+    await command(gateway, "HSET", HASH, "seq", seq)
+    assert await command(gateway, "XLEN", JOURNAL) == 0
+
+
+async def a_shorter_journal(gateway: Redis) -> None:
+    """The same, leaving one entry, so that the numbers go on from there."""
+    seq = int(await command(gateway, "HGET", HASH, "seq")) + 1
+    entry = ("event", "new x buy 1.00 1", "verdict", "accepted", "balance_fen", 1, "status", "open")
+    words = (*entry, "phase", "continuous", "time_ms", 1)
+    await command(gateway, "XADD", JOURNAL, "MAXLEN", 1, f"{seq}-0", *words)
+    await command(gateway, "HSET", HASH, "seq", seq)
+
+
+async def a_hold_that_is_gone(gateway: Redis) -> None:
+    """Let a reservation never lapse."""
+    await command(gateway, "ZREM", HOLDS, "r")
+
+
 DEEDS: dict[str, tuple[Deed, str]] = {
     "more room": (more_room, "balance_fen"),
     "room that adds up": (balanced_room, "open_buy_fen"),
@@ -126,17 +148,36 @@ DEEDS: dict[str, tuple[Deed, str]] = {
     "an order of nobody": (an_order_of_nobody, "pool orders: is"),
     "an execution of nobody": (an_execution_of_nobody, "pool execs: is"),
     "a gap in the journal": (a_number_that_is_gone, "is missing, 9 comes next"),
+    "an empty journal": (an_empty_journal, "the journal ends at 0"),
+    "a shorter journal": (a_shorter_journal, "is missing"),
+    "a hold that is gone": (a_hold_that_is_gone, "hold r: the store has None"),
     "a hold of nobody": (a_hold_of_nobody, "hold ghost: the store has"),
 }
 
 
+OUT_OF_REACH = {("operator", "a hold of nobody")}
+
+
+@pytest.mark.parametrize("user", ["gateway", "operator"])
 @pytest.mark.parametrize("deed", DEEDS)
-async def test_verify_shows_what_was_written_by_hand(store: Guarded, ledger: RedisLedger, deed: str) -> None:
+async def test_verify_shows_what_was_written_by_hand(
+    store: Guarded, ledger: RedisLedger, deed: str, user: str
+) -> None:
     assert not await found(store)
     write, shown = DEEDS[deed]
-    async with store.client("gateway") as gateway:
-        await write(gateway)
+    async with store.client(user) as client:
+        if (user, deed) in OUT_OF_REACH:
+            with pytest.raises(NoPermissionError):
+                await write(client)
+            return
+        await write(client)
     assert shown in await found(store), ledger
+
+
+async def test_a_gateway_reads_all_orders_of_its_pools(store: Guarded, ledger: RedisLedger) -> None:
+    async with store.client("gateway") as gateway:
+        entries = await command(gateway, "XREVRANGE", JOURNAL, "+", "-")
+    assert len(entries) == len(await ledger.record.latest(POOL, 9))
 
 
 async def test_a_bogus_hold_is_named_until_it_is_due_and_stops_nothing(
@@ -184,7 +225,7 @@ async def test_an_order_of_another_that_is_released_and_sent_is_a_violation(
 # What is out of its reach. --------------------------------------------------------------------
 
 
-async def test_the_journal_cannot_be_rewritten_nor_the_pool_removed(
+async def test_entries_of_the_journal_cannot_be_changed_nor_the_pool_removed(
     store: Guarded, ledger: RedisLedger
 ) -> None:
     before = await ledger.record.latest(POOL, 9)
@@ -202,7 +243,12 @@ async def test_the_journal_cannot_be_rewritten_nor_the_pool_removed(
     assert not await found(store)
 
 
-def test_the_threats_that_are_told_are_tested_here() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "security.md").read_text("utf-8")
-    for word in ("`verify`", "`spent_order`", "bogus hold", "`connect/+/orders/%u`"):
-        assert word in text, word
+TOLD = (
+    *("`verify`", "MAXLEN 0`", "read all orders", "QUOTACORRUPT", "An operator's password"),
+    *("`spent_order`", "bogus hold", "drop a hold", "`connect/+/orders/%u`"),
+)
+
+
+@pytest.mark.parametrize("words", TOLD)
+def test_the_threats_that_are_tested_here_are_told(words: str) -> None:
+    assert words in (Path(__file__).parent.parent / "docs" / "security.md").read_text("utf-8")

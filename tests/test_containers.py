@@ -80,23 +80,6 @@ def test_the_image_has_settings_that_the_daemon_takes() -> None:
     assert json.loads(last("CMD"))[-1] in {rest.split()[-1] for _, rest in instructions()}
 
 
-async def test_the_health_check_knows_life_from_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    _, python = last("HEALTHCHECK").split(" CMD ")
-    check = json.loads(python)
-    assert (check[0], "127.0.0.1:9464" in check[2]) == ("python", True)
-    pages = app(CollectorRegistry(), pools=list, ready=list)
-    async with serving(pages, "127.0.0.1", 0) as address:
-        command = [sys.executable, "-c", check[2].replace("127.0.0.1:9464", address)]
-        assert await exit_code(command) == 0
-    assert await exit_code(command) == 1
-
-
-async def exit_code(command: list[str]) -> int:
-    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    return await process.wait()
-
-
 # Compose. -------------------------------------------------------------------------------------
 
 
@@ -275,10 +258,9 @@ def test_the_config_map_holds_settings_that_the_daemon_takes() -> None:
     assert load(None, BY_KIND["ConfigMap"]["data"] | secrets).mqtt.password is not None
 
 
-async def test_the_probes_ask_for_pages_that_exist() -> None:
+async def test_the_probe_of_readiness_asks_for_a_page_that_exists() -> None:
     (container,) = DAEMON["spec"]["containers"]
-    paths = {container[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
-    paths.add("/metrics")
+    paths = {container["readinessProbe"]["httpGet"]["path"], "/metrics"}
     async with serving(app(CollectorRegistry(), pools=list, ready=list), "127.0.0.1", 0) as address:
         for path in paths:
             assert await asyncio.to_thread(fetch, f"http://{address}{path}") is not None

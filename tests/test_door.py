@@ -70,7 +70,7 @@ async def test_who_says_nothing_or_only_half_is_let_go(
         silent, _ = await link(address, stack)
         half, writer = await link(address, stack)
         again, other = await link(address, stack)
-        other.write(b"GET /-/healthy HTTP/1.1\r\nHost: us\r\n\r\n")
+        other.write(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await again.readuntil(b"healthy\n")).startswith(b"HTTP/1.1 200")
         for byte in (b"G", b"E", b"T"):
             writer.write(byte)
@@ -85,7 +85,7 @@ async def test_who_listens_is_not_let_go_for_saying_nothing(
     site = Site()
     async with serving(site.app(), "127.0.0.1", 0) as address:
         reader, writer = await link(address, stack)
-        writer.write(b"GET /api/live HTTP/1.1\r\nHost: us\r\n\r\n")
+        writer.write(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with asyncio.timeout(5):
             for number in range(4):  # looked at five times a second
                 site.told = [str(number)]

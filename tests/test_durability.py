@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from quota.decision import PoolName, Verdict
 from quota.errors import BadArgument, ConfigError, LedgerUnavailable
@@ -30,7 +31,10 @@ ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
 EVERY_SECOND = ("--appendonly", "yes", "--appendfsync", "everysec")
 NEVER = ("--appendonly", "yes", "--appendfsync", "no")
 NO_FILE = ("--appendonly", "no")
-RULE = "durability fsync: this server has no WAITAOF, so it needs appendonly yes and appendfsync always"
+RULE = (
+    "durability fsync: this server has no WAITAOF, so it needs appendonly yes, appendfsync always "
+    "and no-appendfsync-on-rewrite no"
+)
 
 
 @pytest.fixture
@@ -69,11 +73,26 @@ async def test_waitaof_without_a_file_is_refused_at_the_start(server: Store) -> 
 
 
 @on("redis", ALWAYS)
-async def test_a_server_without_waitaof_that_always_syncs_needs_no_waiting(server: Store) -> None:
-    assert await seal(server, Durability.FSYNC) is None
+async def test_a_server_without_waitaof_is_asked_each_time_whether_it_still_always_syncs(
+    server: Store,
+) -> None:
+    found = await seal(server, Durability.FSYNC)
+    assert found is not None
+    assert found.words == ("CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite")
+    assert found.holds(await say(server.port, *found.words))
+    assert not any(found.holds(reply) for reply in (None, [], 1, [1, 0], ResponseError("NOPERM")))
 
 
-@on("redis", EVERY_SECOND)
+@pytest.mark.parametrize(
+    "server",
+    [
+        ("redis", EVERY_SECOND),
+        ("redis", NO_FILE),
+        ("redis", (*ALWAYS, "--no-appendfsync-on-rewrite", "yes")),
+    ],
+    indirect=True,
+    ids=["every second", "no file", "not while it rewrites"],
+)
 async def test_a_server_without_waitaof_has_to_sync_always(server: Store, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=RULE):
         async with PreTrade(server.url, source="gw", durability="fsync"):

@@ -90,7 +90,7 @@ async def test_metrics_are_in_openmetrics_for_who_asks(site: Site) -> None:
 async def test_metrics_are_compressed_for_who_takes_it(site: Site) -> None:
     host, _, port = site.address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /metrics HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")
+    writer.write(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n")
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     assert b"content-encoding: gzip" in head.lower()

@@ -110,6 +110,65 @@ def test_a_certificate_that_is_none_is_the_operators_mistake(tmp_path: Path) -> 
         tls_of(tmp_path / "empty.pem", tmp_path / "empty.pem")
 
 
+# The name that they are asked for by. ----------------------------------------------------------
+
+STRANGERS = (
+    *("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example:{port}"),
+    *("127.0.0.2", "10.0.0.1:{port}", "[::2]:{port}", "us", "", ":{port}", "user@127.0.0.1", "127.0.0.1/x"),
+    *("localhost:x", "[::1", "::1", "127.0.0.1:{port}:1", "127.0.0.1 evil.example"),
+)
+NEIGHBOURS = (
+    *("localhost", "LocalHost:{port}", "127.0.0.1", "127.0.0.1:{port}", "127.0.0.1:1", "[::1]", "[::1]:80"),
+)
+
+
+async def named(address: str, path: str, host: str) -> tuple[int, str]:
+    """Ask for a page as a browser does that believes to be elsewhere."""
+    own, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(own.strip("[]"), int(port))
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nHost: {host.format(port=port)}\r\nConnection: close\r\n\r\n".encode()
+    )
+    head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return int(head.split()[1]), body
+
+
+@pytest.mark.parametrize("host", STRANGERS)
+async def test_without_a_token_who_asks_for_a_strangers_page_gets_none_of_ours(host: str) -> None:
+    """A page whose name was made to point to loopback is for the browser that one's own."""
+    site = Site(reasons=["store: 10.0.0.1 is away"])
+    async with serving(site.app(), "127.0.0.1", 0) as address:
+        for path in PATHS:
+            status, body = await named(address, path, host)
+            assert status in {400, 421}, path
+            assert "quota" not in body.replace("unless quotad has a token", "")
+        status, body = await named(address, "/-/ready", host)
+        assert (status, "10.0.0.1" in body) in {(503, False), (400, False)}
+
+
+@pytest.mark.parametrize("host", NEIGHBOURS)
+async def test_without_a_token_this_machine_is_asked_by_any_of_its_names(host: str) -> None:
+    async with serving(Site().app(), "127.0.0.1", 0) as address:
+        for path in ("/", "/metrics", "/api/pools", "/-/ready"):
+            assert (await named(address, path, host))[0] == 200, path
+
+
+@pytest.mark.parametrize("listen", ["127.8.8.8", "::1"])
+async def test_the_address_that_is_listened_to_is_a_name_too(listen: str) -> None:
+    async with serving(Site().app(), listen, 0) as address:
+        assert (await named(address, "/api/pools", address))[0] == 200
+        assert (await named(address, "/api/pools", "evil.example"))[0] == 421
+
+
+async def test_with_a_token_the_name_is_free(site: Site) -> None:
+    """What a browser keeps for our own name it sends to no other one."""
+    assert (await named(site.address, "/api/pools", "quota.example"))[0] == 401
+    shown = f"quota.example\r\nAuthorization: Bearer {TOKEN}"
+    assert (await named(site.address, "/api/pools", shown))[0] == 200
+
+
 # The settings. --------------------------------------------------------------------------------
 
 

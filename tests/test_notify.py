@@ -6,10 +6,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from quota.notify import Notifier
 from tests.servers import START_SECONDS
@@ -120,3 +122,45 @@ def test_a_supervisor_that_does_not_listen_keeps_nobody_waiting(address: str) ->
         for _ in range(5_000):
             notifier.ready()
         assert 0 < len(heard(listener)) < 5_000
+
+
+# The heartbeat of a container. ---------------------------------------------------------------
+
+
+def beats(place: Path, *, after: float = 1.0) -> float:
+    """Set the file's time back, so that the next sign of life shows."""
+    os.utime(place, (after, after))
+    return place.stat().st_mtime
+
+
+def test_each_sign_of_life_sets_the_time_of_the_file_with_or_without_systemd(tmp_path: Path) -> None:
+    place = tmp_path / "alive"
+    for more in ({}, {"NOTIFY_SOCKET": "/nowhere"}, {"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "1000"}):
+        place.unlink(missing_ok=True)
+        notifier = Notifier.from_environment({"QUOTAD_HEARTBEAT": str(place)} | more)
+        assert not place.exists()
+        notifier.status("waiting for the store: it is away")
+        assert place.stat().st_size == 0
+        for sign in (notifier.alive, notifier.alive, partial(notifier.status, "the same")):
+            before = beats(place)
+            sign()
+            assert place.stat().st_mtime > before
+
+
+def test_without_a_place_for_it_there_is_no_heartbeat() -> None:
+    for environ in ({}, {"QUOTAD_HEARTBEAT": ""}):
+        assert Notifier.from_environment(environ).heartbeat is None
+
+
+def test_a_heartbeat_that_nobody_can_see_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
+    notifier = Notifier.from_environment({"QUOTAD_HEARTBEAT": str(tmp_path / "none" / "alive")})
+    with capture_logs() as logs:
+        for _ in range(3):
+            notifier.alive()
+        (tmp_path / "none").mkdir()
+        notifier.alive()
+        (tmp_path / "none" / "alive").unlink()
+        (tmp_path / "none").rmdir()
+        notifier.alive()
+    told = {"event": "heartbeat.failed", "file": str(tmp_path / "none" / "alive"), "log_level": "warning"}
+    assert logs == [told | {"reason": "No such file or directory"}] * 2

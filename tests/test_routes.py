@@ -161,6 +161,16 @@ def test_a_url_that_cannot_be_read_is_refused_without_repeating_it(url: str) -> 
     assert "unlikely" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["redis", "redis+cluster", "redis+sentinel"])
+def test_a_route_that_is_written_out_shows_no_password(kind: str) -> None:
+    path = "/quota/0?sentinel_password=hunter2" if kind == "redis+sentinel" else ""
+    route = route_to(f"{kind}://gateway:hunter2@127.0.0.1:6379{path}")
+    shown = f"{route!r} {route} {route.client(('127.0.0.1', 6379), 1.0)!r} {route.connection(None)!r}"
+    assert "hunter2" not in shown
+    with SyncRedis(password="hunter2") as ready:  # noqa: S106 - a test's
+        assert "hunter2" not in repr(route_to(ready))
+
+
 # A cluster.
 
 

@@ -63,7 +63,7 @@ async def test_a_listener_that_takes_nothing_is_let_go_and_costs_little(
     async with serving(served, "127.0.0.1", 0) as address:
         host, _, port = address.partition(":")
         with socket.create_connection((host, int(port))) as deaf:
-            deaf.sendall(b"GET /api/live HTTP/1.1\r\nHost: us\r\n\r\n")
+            deaf.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             async with asyncio.timeout(10):
                 while not served.state.broadcast.listeners:  # noqa: ASYNC110 - the server sets no event of ours
                     await asyncio.sleep(0.01)

@@ -2,7 +2,9 @@
 
 ``memory``: the life of the server. ``fsync``: its death, because the write is on its disk.
 ``replica``: its loss, because a replica has the write too. The command that waits follows the calls on
-their own connection: on another one it could ask another server.
+their own connection: on another one it could ask another server. A server without such a command writes
+to its disk before it answers, if it is set so: then the command that follows reads how it is set, each
+time, because that can be changed while it runs, and by the server that is promoted in its place.
 """
 
 from __future__ import annotations
@@ -31,25 +33,50 @@ class Durability(StrEnum):
 
 
 class Seal(NamedTuple):
-    """The command that confirms what was written before it on its connection, and what it stands for."""
+    """The command that confirms what was written before it on its connection, and what it stands for.
+
+    ``wants`` are the settings that its reply has to show; where there are none, the reply is a count.
+    """
 
     words: tuple[str | int, ...]
     what: str
+    wants: frozenset[tuple[bytes, bytes]] = frozenset()
 
-    @staticmethod
-    def holds(reply: object) -> bool:
+    def holds(self, reply: object) -> bool:
         """Whether the reply confirms: WAIT counts replicas, WAITAOF disks first."""
+        if self.wants:
+            return self.wants <= _settings(reply)
         first = reply[0] if isinstance(reply, list | tuple) and reply else reply
         return isinstance(first, int) and first >= 1
 
     def complaint(self, reply: object) -> str:
         """Say what is missing."""
         heard = f" ({reply})" if isinstance(reply, Exception) else ""
+        wrong = sorted(f"{name.decode()} {value.decode()}" for name, value in _settings(reply) - self.wants)
+        heard = f" ({', '.join(wrong)})" if wrong and self.wants else heard
         return f"{NOT_KEPT} decided, but no {self.what} has confirmed it in time{heard}"
 
 
+def _settings(reply: object) -> set[tuple[bytes, bytes]]:
+    """Read the reply of CONFIG GET; whatever else was heard has no settings."""
+    flat = reply if isinstance(reply, list) else []
+    return {
+        (name, value)
+        for name, value in zip(flat[::2], flat[1::2], strict=False)
+        if isinstance(name, bytes) and isinstance(value, bytes)
+    }
+
+
+_ALWAYS = Seal(
+    ("CONFIG", "GET", "appendonly", "appendfsync", "no-appendfsync-on-rewrite"),
+    "disk",
+    frozenset({(b"appendonly", b"yes"), (b"appendfsync", b"always"), (b"no-appendfsync-on-rewrite", b"no")}),
+)
+"""For a server without WAITAOF: with these settings each of its answers is on its disk already."""
+
+
 async def seal_of(say: Say, durability: Durability, within_ms: int) -> Seal | None:
-    """Find the command for a server; None where each of its answers is as durable as that anyway.
+    """Find the command for a server; None where nothing is waited for.
 
     Raises ConfigError where the server cannot do it, and redis-py's errors where it does not answer.
     """
@@ -63,17 +90,19 @@ async def seal_of(say: Say, durability: Durability, within_ms: int) -> Seal | No
         if "unknown command" not in str(error).lower():
             raise ConfigError(f"durability fsync: {error}") from None
         await _demand_fsync_always(say)
-        return None
+        return _ALWAYS
     return Seal(("WAITAOF", 1, 0, within_ms), "disk")
 
 
 async def _demand_fsync_always(say: Say) -> None:
     """A server without WAITAOF has to write to its disk before it answers."""
-    rule = "durability fsync: this server has no WAITAOF, so it needs appendonly yes and appendfsync always"
+    rule = (
+        "durability fsync: this server has no WAITAOF, so it needs appendonly yes, appendfsync always "
+        "and no-appendfsync-on-rewrite no"
+    )
     try:
-        flat = await say("CONFIG", "GET", "append*")
+        reply = await say(*_ALWAYS.words)
     except ResponseError as error:
         raise ConfigError(f"{rule}, and its CONFIG GET is needed to know: {error}") from None
-    found = dict(zip(flat[::2], flat[1::2], strict=True))
-    if (found.get(b"appendonly"), found.get(b"appendfsync")) != (b"yes", b"always"):
+    if not _ALWAYS.holds(reply):
         raise ConfigError(rule)

@@ -57,14 +57,15 @@ _OURS: Mapping[str, Any] = {
 class Route:
     """How to get a connection. ``seeds`` are a cluster's first nodes, and empty elsewhere.
 
-    ``keeper`` is what the connections lean on and what must live as long as they do.
+    ``keeper`` is what the connections lean on and what must live as long as they do. Written out, a
+    route shows none of what may hold a password.
     """
 
     kind: Any
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
     seeds: tuple[Address, ...] = ()
-    keeper: object = None
-    sentinel: Sentinel | None = field(default=None)
+    keeper: object = field(default=None, repr=False)
+    sentinel: Sentinel | None = field(default=None, repr=False)
 
     def connection(self, address: Address | None) -> Any:  # noqa: ANN401 - redis-py types none of it
         """Build a connection, not yet connected; in a cluster, to this node."""
