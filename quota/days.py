@@ -77,6 +77,7 @@ class Days:
         self.pools = tuple(pools)
         self.snapshots: dict[PoolName, Snapshot] = {}
         self.witness = Witness(ledger)
+        self._marks: dict[str, date] = {}
 
     async def look(self, pool: PoolName, published: str = "") -> Snapshot:
         """Judge a pool's clock and remember how it stands; where its store has changed, say what we know."""
@@ -133,11 +134,29 @@ class Days:
                 f"{pool}: {opened.trading_day} was opened with --at: go on with --at, or with another store"
             )
 
-    async def open_due(self, pool: PoolName) -> None:
-        """Open the day that is due, if any."""
-        day = self.due(pool)
-        if day is not None:
+    async def open_due(self, pool: PoolName, day: date) -> None:
+        """Open this day if it is the one that is due.
+
+        Who asks again after midnight, because the store was away, means the day of his first asking.
+        """
+        if self.due(pool) == day:
             await self._open(pool, day)
+
+    def expect(self, mark: str) -> None:
+        """Remember for which day a mark was asked: what comes before it is what was left of those before.
+
+        One that comes a day later says nothing of what was published in between.
+        """
+        waiting = [day for pool in self.snapshots if (day := self.due(pool)) is not None]
+        if not waiting:
+            return
+        day = max(waiting)
+        self._marks = {name: asked for name, asked in self._marks.items() if asked == day} | {mark: day}
+
+    async def open_marked(self, pool: PoolName, mark: str) -> None:
+        """Open the day that is due, if it is the one for which this mark was asked."""
+        if (day := self._marks.get(mark)) is not None:
+            await self.open_due(pool, day)
 
     async def _open(self, pool: PoolName, day: date) -> None:
         opening = self.almanac.opening(pool, day)
@@ -145,9 +164,18 @@ class Days:
         is_new = seen is None or seen.trading_day != opening.trading_day
         if is_new and self.witness.misses(pool, opening.trading_day):
             opening = replace(opening, open_late=False)
-        if await self._ledger.open_day(pool, opening):
-            log.info("day.opened", pool=pool, trading_day=day.isoformat())
+        try:
+            if await self._ledger.open_day(pool, opening):
+                log.info("day.opened", pool=pool, trading_day=day.isoformat())
+        except ConfigError:
+            if not await self._is_over(pool, day):
+                raise
         await self.look(pool)
+
+    async def _is_over(self, pool: PoolName, day: date) -> bool:
+        """Whether midnight came between our look and our asking: then the store is right to refuse."""
+        snapshot = await self.look(pool)
+        return self.almanac.clock.at_ms(snapshot.server_ms).date() > day
 
     async def rate(self, trading_day: str, rate: str) -> bool:
         """Take the day's rate in; False where a pool refused it, because its events have begun."""
