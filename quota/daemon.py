@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import date
 from itertools import groupby
 from typing import NamedTuple, ParamSpec, TypeVar
 
@@ -54,10 +55,10 @@ class Item(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Events of one call; ``opens_day`` says that the day that is due opens before them."""
+    """Events of one call, and the day that opens before them, if one does."""
 
     events: Sequence[Event]
-    opens_day: bool
+    opens: date | None
 
 
 def _name(event: Event) -> str:
@@ -147,7 +148,7 @@ class Daemon:
     async def _take_special(self, delivery: Delivery) -> None:
         if delivery.mark:
             for pool in self._days.pools:
-                await self._persist(self._days.open_due, pool)
+                await self._persist(self._days.open_marked, pool, delivery.mark)
         if delivery.rate is not None:
             taken = await self._persist(self._days.rate, delivery.rate.trading_day, delivery.rate.rate)
             for pool in self._days.pools:
@@ -193,8 +194,8 @@ class Daemon:
         decisions: list[Decision] = []
         await self._persist(self._days.notice_midnight, pool)
         for chunk in self._chunks(pool, [item.event for item in batch]):
-            if chunk.opens_day:
-                await self._persist(self._days.open_due, pool)
+            if chunk.opens is not None:
+                await self._persist(self._days.open_due, pool, chunk.opens)
             started = asyncio.get_running_loop().time()
             done = await self._persist(self._ledger.apply, pool, chunk.events)
             self._days.witness.decided(pool, done)
@@ -220,9 +221,9 @@ class Daemon:
         if due is not None:
             cut = next((place for place, event in enumerate(events) if event.market_date == due), cut)
         for start in range(0, cut, BATCH_EVENTS):
-            yield _Chunk(events[start : min(start + BATCH_EVENTS, cut)], opens_day=False)
+            yield _Chunk(events[start : min(start + BATCH_EVENTS, cut)], None)
         for start in range(cut, len(events), BATCH_EVENTS):
-            yield _Chunk(events[start : start + BATCH_EVENTS], opens_day=start == cut)
+            yield _Chunk(events[start : start + BATCH_EVENTS], due if start == cut else None)
 
     async def _persist(self, step: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do a step until the store, or the disk, has done it; nothing is acknowledged meanwhile.

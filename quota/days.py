@@ -88,6 +88,7 @@ class Days:
         self.pools = tuple(pools)
         self.snapshots: dict[PoolName, Snapshot] = {}
         self.witness = Witness(ledger)
+        self._marks: dict[str, date] = {}
 
     async def look(self, pool: PoolName, published: str = "") -> Snapshot:
         """Judge a pool's clock and remember how it stands; where its store has changed, say what we know."""
@@ -148,11 +149,29 @@ class Days:
                 f"{pool}: {opened.trading_day} was opened with --at: go on with --at, or with another store"
             )
 
-    async def open_due(self, pool: PoolName) -> None:
-        """Open the day that is due, if any."""
-        day = self.due(pool)
-        if day is not None:
+    async def open_due(self, pool: PoolName, day: date) -> None:
+        """Open this day if it is the one that is due.
+
+        Who asks again after midnight, because the store was away, means the day of his first asking.
+        """
+        if self.due(pool) == day:
             await self._open(pool, day)
+
+    def expect(self, mark: str) -> None:
+        """Remember for which day a mark was asked: what comes before it is what was left of those before.
+
+        One that comes a day later says nothing of what was published in between.
+        """
+        waiting = [day for pool in self.snapshots if (day := self.due(pool)) is not None]
+        if not waiting:
+            return
+        day = max(waiting)
+        self._marks = {name: asked for name, asked in self._marks.items() if asked == day} | {mark: day}
+
+    async def open_marked(self, pool: PoolName, mark: str) -> None:
+        """Open the day that is due, if it is the one for which this mark was asked."""
+        if (day := self._marks.get(mark)) is not None:
+            await self.open_due(pool, day)
 
     async def _open(self, pool: PoolName, day: date) -> None:
         opening = self.almanac.opening(pool, day)
@@ -164,9 +183,9 @@ class Days:
             if await self._ledger.open_day(pool, opening):
                 log.info("day.opened", pool=pool, trading_day=day.isoformat())
         except ConfigError:
-            # The store's clock may have been set back over midnight since we looked: then the day is not
-            # refused for good, its date has only not come yet.
-            if self._today(await self.look(pool)) >= day:
+            # Midnight came between our look and our asking, or the clock was set back over one: the date is
+            # another one now, and the store is right to refuse.
+            if self._today(await self.look(pool)) == day:
                 raise
             return
         await self.look(pool)

@@ -159,7 +159,7 @@ class Watch:
         if self.days.any_due() and now - self._marked_at >= _MARK_S:
             self._marked_at = now
             with suppress(FeedUnavailable):
-                self.feed.mark()
+                self.days.expect(self.feed.mark())
 
     def reports(self) -> Sequence[StatusReport]:
         """The pools as they were last seen."""

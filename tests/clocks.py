@@ -38,7 +38,7 @@ class Clocks:
 
     async def mark(self) -> None:
         """Let the broker say that the leftovers are in."""
-        self.rig.desk.mark()
+        self.rig.days.expect(self.rig.desk.mark())
         await self.give("?")
 
     async def look(self) -> None:

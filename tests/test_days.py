@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 
 import pytest
 from msgspec import structs
@@ -38,7 +38,7 @@ async def give(here: Rig, *payloads: str, pool: PoolName = NB_SH) -> None:
 
 async def mark(here: Rig) -> None:
     """Let the broker say that the leftovers are in."""
-    here.desk.mark()
+    here.days.expect(here.desk.mark())
     await give(here, "?")  # what comes behind the mark is done with after it
 
 
@@ -90,6 +90,43 @@ async def test_after_midnight_the_day_opens_on_the_mark_and_not_before(here: Rig
         assert not here.days.any_due()
         assert here.pool().seq == 0
     assert here.desk.reasons() == ["payload: is not JSON (invalid character (byte 0))"]
+
+
+async def test_a_mark_that_was_asked_for_an_earlier_day_opens_nothing(here: Rig) -> None:
+    """What was published since it was asked for stands behind it in the broker's queue."""
+    async with running(here):
+        here.at(f"{TUESDAY}T00:00")
+        await here.days.look(NB_SH)
+        here.days.expect("mark")
+        here.at("2026-11-25T00:00")
+        await here.days.look(NB_SH)
+        here.desk.mark()
+        await give(here, "?")
+        assert here.day() == MONDAY
+        await mark(here)
+        assert here.day() == "2026-11-25"
+
+
+async def test_a_day_whose_midnight_comes_before_it_is_opened_is_no_mistake(here: Rig) -> None:
+    async with running(here):
+        here.at(f"{TUESDAY}T23:59")
+        await here.days.look(NB_SH)
+        here.at("2026-11-25T00:00")
+        await here.days.open_due(NB_SH, date(2026, 11, 24))
+        assert here.day() == MONDAY
+        assert str(here.days.due(NB_SH)) == "2026-11-25"
+
+
+async def test_a_day_that_is_asked_for_again_after_midnight_is_still_the_same(here: Rig) -> None:
+    """The store was away meanwhile: what is left of that day has not been taken in yet."""
+    async with running(here):
+        here.at(f"{TUESDAY}T23:59")
+        await here.days.look(NB_SH)
+        await here.days.open_due(NB_SH, date(2026, 11, 24))
+        here.at("2026-11-25T00:00")
+        await here.days.look(NB_SH)
+        await here.days.open_due(NB_SH, date(2026, 11, 24))
+        assert here.day() == TUESDAY
 
 
 async def test_the_first_event_of_the_new_day_opens_it_for_its_pool(here: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import date
 from math import isnan
 from typing import Any
 
@@ -213,7 +214,7 @@ async def test_a_new_day_ends_the_gaps_of_the_old(looking: Looking) -> None:
     await looking.looks(GRACE_MS)
     looking.rig.at("2026-11-24T09:30")
     await looking.rig.days.notice_midnight(NB_SH)
-    await looking.rig.days.open_due(NB_SH)
+    await looking.rig.days.open_due(NB_SH, date(2026, 11, 24))
     (line,) = await looking.looks()
     assert (line["event"], line["missing"]) == ("gap.closed", 0)
     assert looking.watch.missing() == []

@@ -104,7 +104,9 @@ async def test_a_day_that_the_store_has_lost_altogether_opens_halted(site: Rig) 
         site.store.books[NB_SH], site.store.run_id = Book(), "another"
         assert await looked(site) == (None, [])
         with capture_logs() as logs:
-            await site.days.open_due(NB_SH)
+            due = site.days.due(NB_SH)
+            assert due is not None
+            await site.days.open_due(NB_SH, due)
         assert logs[0]["reason"] == "the store has nothing of the day any more"
         assert (site.pool().status, site.pool().balance_fen) == (Status.HALTED, site.pool().limit_fen)
 

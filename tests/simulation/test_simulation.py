@@ -1,0 +1,89 @@
+"""Plays of the simulation: whatever goes wrong and whatever runs first, the laws of the ledger hold."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from random import Random
+
+import pytest
+
+from tests.scale import cases, first_seed
+from tests.simulation.cast import cast
+from tests.simulation.loop import SimulatedLoop, Stalled
+from tests.simulation.seen import WANTED
+from tests.simulation.story import story
+from tests.simulation.world import World
+
+PLAYS = cases(200, 10_000)
+
+
+def played(seed: int) -> World:
+    world = World(seed, cast())
+    world.play(story)
+    return world
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(60 + PLAYS)
+def test_whatever_goes_wrong_nothing_is_lost_and_everything_was_seen() -> None:
+    """QUOTA_SEED begins at a seed: the one that a failure names plays the same again."""
+    seen: set[str] = set()
+    begin = first_seed()
+    for seed in range(begin, begin + PLAYS):
+        seen |= played(seed).seen
+    if "QUOTA_SEED" not in os.environ:
+        assert seen >= WANTED, f"never seen: {sorted(WANTED - seen)}"
+
+
+@pytest.mark.parametrize("seed", [3, 14])
+def test_a_seed_plays_the_same_every_time(seed: int) -> None:
+    one, again = played(seed), played(seed)
+    assert one.broker.heard == again.broker.heard
+    assert (one.loop.steps, one.loop.time(), one.seen) == (again.loop.steps, again.loop.time(), again.seen)
+    assert one.truth.books == again.truth.books
+
+
+def ran(seed: int) -> list[str]:
+    """Let three tasks and two callbacks run at once; tell in which order they did."""
+    loop, order = SimulatedLoop(Random(seed)), list[str]()
+
+    async def task(name: str) -> None:
+        order.append(name)
+
+    async def all_at_once() -> None:
+        for name in "xy":
+            loop.call_soon(order.append, name)
+        await asyncio.gather(*(task(name) for name in "abc"))
+
+    loop.run_until_complete(all_at_once())
+    loop.close()
+    return order
+
+
+def test_tasks_run_in_any_order_and_callbacks_in_theirs() -> None:
+    orders = {"".join(ran(seed)) for seed in range(200)}
+    assert all(order.index("x") < order.index("y") for order in orders)
+    assert {"".join(name for name in order if name in "abc") for order in orders} == {
+        "abc",
+        "acb",
+        "bac",
+        "bca",
+        "cab",
+        "cba",
+    }
+
+
+def test_time_leaps_to_the_next_timer() -> None:
+    loop = SimulatedLoop(Random(1))
+    loop.run_until_complete(asyncio.sleep(86_400))
+    assert loop.time() == 86_400
+    loop.close()
+
+
+def test_waiting_for_nothing_is_said() -> None:
+    loop = SimulatedLoop(Random(1))
+    never = loop.create_future()
+    with pytest.raises(Stalled, match=r"at 0\.000 s"):
+        loop.run_until_complete(never)
+    loop.close()
