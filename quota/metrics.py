@@ -38,6 +38,7 @@ class _Counts(Collector):
     events: dict[EventKey, int]
     rate_refused: int = 0
     reconnects: int = 0
+    sessions_lost: int = 0
 
     def collect(self) -> Iterator[Metric]:
         """Write the daemon's counters."""
@@ -50,6 +51,8 @@ class _Counts(Collector):
         yield CounterMetricFamily("quota_rate_refused", text, value=self.rate_refused)
         text = "Times the broker was reached again after it had been lost."
         yield CounterMetricFamily("quota_feed_reconnects", text, value=self.reconnects)
+        text = "Times the broker had forgotten our session, and what it held for us."
+        yield CounterMetricFamily("quota_feed_sessions_lost", text, value=self.sessions_lost)
 
 
 class Metrics:
@@ -142,9 +145,9 @@ class Metrics:
         if store is not None:
             self._redis_connected.set(store)
 
-    def reconnects(self, total: int) -> None:
-        """Say how often the broker was reached again since the start."""
-        self._counts.reconnects = total
+    def reconnects(self, total: int, sessions_lost: int = 0) -> None:
+        """Say how often the broker was reached again since the start, and how often it knew us no more."""
+        self._counts.reconnects, self._counts.sessions_lost = total, sessions_lost
 
     def unacknowledged(self, messages: int) -> None:
         """Say how many deliveries are waiting for their acknowledgement."""
