@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check
 DEBIAN := redis-server mosquitto mosquitto-clients prometheus prometheus-alertmanager lua-check curl systemd \
-  chromium fonts-dejavu-core fonts-noto-cjk
-PROGRAMS := redis-server redis-cli mosquitto mosquitto_sub promtool amtool luacheck curl systemd-analyze chromium
+  chromium fonts-dejavu-core fonts-noto-cjk iproute2
+PROGRAMS := redis-server redis-cli mosquitto mosquitto_sub promtool amtool luacheck curl systemd-analyze chromium ip
 SOURCES := quota feeds tests bench grafana deploy
 
 .PHONY: run test soak lint bench servers node clean
@@ -19,7 +19,7 @@ test: $(VENV)/test servers node lint
 
 # The long forms: hours, and other seeds every time (QUOTA_SEED repeats one).
 soak: $(VENV)/test servers
-	QUOTA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal --timeout 14400 -m soak
+	QUOTA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal --timeout 14400 -rP -m soak
 
 lint: $(VENV)/test servers
 	$(BIN)/ruff check .

@@ -24,6 +24,11 @@ class Claim:
         self._last = ""
         self.contested = self.younger = False
 
+    @property
+    def follows(self) -> bool:
+        """Whether we, or a daemon before us, have had the session before."""
+        return bool(self._last or self._count)
+
     def hear(self, payload: bytes) -> None:
         """Take note of a claim."""
         claim = payload.decode(errors="replace")

@@ -54,6 +54,7 @@ class MqttFeed:
         self._was_here = False
         self._claim = Claim()
         self.reconnects = 0
+        self.sessions_lost = 0
 
     @property
     def connected(self) -> bool:
@@ -230,6 +231,9 @@ class MqttFeed:
         await session.flush()
         if self._claim.contested:
             self._give_way_if_younger()
+        if self._claim.follows and not session.kept:
+            self.sessions_lost += 1
+            log.warning("feed.session_lost", client_id=settings.client_id)
         session.publish(settings.claim_topic, self._claim.make(), retain=True)
         self.reconnects += self._was_here
         self._was_here = True

@@ -80,6 +80,7 @@ class Session:
         self._packet_max = _PACKET_MAX
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._closed = False
+        self.kept = False
         self.reason: ReasonCode | None = None
         self._hook_callbacks()
 
@@ -93,18 +94,19 @@ class Session:
         self._paho.on_disconnect = self._listening(self._paho.on_disconnect, self._on_disconnect)
 
     @staticmethod
-    def _listening(theirs: Any, ours: Callable[[Any, Any], None]) -> Callable[..., None]:  # noqa: ANN401 - paho's callbacks
+    def _listening(theirs: Any, ours: Callable[[Any, Any, Any], None]) -> Callable[..., None]:  # noqa: ANN401 - paho's callbacks
         def called(*call: Any) -> None:  # noqa: ANN401 - paho's signature
-            ours(call[3], call[4])
+            ours(*call[2:5])
             theirs(*call)
 
         return called
 
-    def _on_connect(self, _reason: ReasonCode, properties: Properties) -> None:
+    def _on_connect(self, flags: mqtt.ConnectFlags, _reason: ReasonCode, properties: Properties) -> None:
+        self.kept = flags.session_present
         self._take_max = getattr(properties, "ReceiveMaximum", self._take_max)
         self._packet_max = getattr(properties, "MaximumPacketSize", self._packet_max)
 
-    def _on_disconnect(self, reason: ReasonCode, _properties: Properties) -> None:
+    def _on_disconnect(self, _flags: Any, reason: ReasonCode, _properties: Properties) -> None:  # noqa: ANN401 - paho's
         self.reason = self.reason or reason
 
     @property

@@ -97,9 +97,14 @@ def connections() -> timeseries.Panel:
 
 def reconnects() -> timeseries.Panel:
     """How often the broker was lost."""
-    text = "Times the broker was reached again after it had been lost."
-    return bars("Reconnects", text).with_target(
-        over_time(increase("quota_feed_reconnects_total"), "{{instance}}")
+    text = (
+        "Times the broker was reached again after it had been lost, and times it had then forgotten our "
+        "session: what it held for us is gone, and its sources have to send again."
+    )
+    panel = bars("Reconnects", text)
+    panel = panel.with_target(over_time(increase("quota_feed_reconnects_total"), "{{instance}}", "A"))
+    return panel.with_target(
+        over_time(increase("quota_feed_sessions_lost_total"), "{{instance}} session lost", "B")
     )
 
 

@@ -147,6 +147,11 @@ class Feed(Protocol):
         ...
 
     @property
+    def sessions_lost(self) -> int:
+        """How often the broker has forgotten our session, and what it held for us."""
+        ...
+
+    @property
     def unacknowledged(self) -> int:
         """How many deliveries wait for their acknowledgement."""
         ...

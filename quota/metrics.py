@@ -40,6 +40,7 @@ class _Counts(Collector):
     rate_refused: int = 0
     reconnects: int = 0
     captured: int = 0
+    sessions_lost: int = 0
 
     def collect(self) -> Iterator[Metric]:
         """Write the daemon's counters."""
@@ -54,6 +55,8 @@ class _Counts(Collector):
         yield CounterMetricFamily("quota_feed_reconnects", text, value=self.reconnects)
         text = "Bytes written to the record of the day."
         yield CounterMetricFamily("quota_capture_bytes", text, value=self.captured)
+        text = "Times the broker had forgotten our session, and what it held for us."
+        yield CounterMetricFamily("quota_feed_sessions_lost", text, value=self.sessions_lost)
 
 
 class Metrics:
@@ -157,9 +160,9 @@ class Metrics:
         if store is not None:
             self._redis_connected.set(store)
 
-    def reconnects(self, total: int) -> None:
-        """Say how often the broker was reached again since the start."""
-        self._counts.reconnects = total
+    def reconnects(self, total: int, sessions_lost: int = 0) -> None:
+        """Say how often the broker was reached again since the start, and how often it knew us no more."""
+        self._counts.reconnects, self._counts.sessions_lost = total, sessions_lost
 
     def unacknowledged(self, messages: int) -> None:
         """Say how many deliveries are waiting for their acknowledgement."""

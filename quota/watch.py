@@ -89,7 +89,7 @@ class Watch:
         except LedgerUnavailable as error:
             self._store(up=False, trouble=str(error))
         self.metrics.connected(feed=self.feed.connected, store=self.store_up)
-        self.metrics.reconnects(self.feed.reconnects)
+        self.metrics.reconnects(self.feed.reconnects, self.feed.sessions_lost)
         self.metrics.unacknowledged(self.feed.unacknowledged)
         if self.store_up and self.feed.connected:
             self._mark_if_due()

@@ -34,13 +34,20 @@ _KEPT = ("persistence true", "autosave_interval 0")
 
 @dataclass(slots=True)
 class Durable(Store):
-    """A store that keeps every write in a file, and can be started again."""
+    """A store that keeps every write in a file, and can be started again.
+
+    ``fsync`` says when it syncs, ``also`` where it listens besides loopback.
+    """
+
+    fsync: str = "everysec"
+    also: str = ""
 
     def start(self) -> None:
         """Start it with its file and wait until it answers."""
         log = self.directory / f"{self.name}.log"
-        command = [self._binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", "everysec", "--dir", str(self.directory)]
+        command = [self._binary(), "--port", str(self.port), "--save", "", "--protected-mode", "no"]
+        command += ["--bind", *f"127.0.0.1 {self.also}".split()]
+        command += ["--appendonly", "yes", "--appendfsync", self.fsync, "--dir", str(self.directory)]
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
         wait_for_port(self.port, self.process, log)
@@ -65,7 +72,8 @@ def _answers(client: Redis) -> bool:
 class Quotad:
     """One `quotad run` and the settings it reads; ``toml`` adds lines below ``[market]``.
 
-    ``store`` replaces the URL of its store, and may add lines below ``[redis]``.
+    ``store`` replaces the URL of its store, and may add lines below ``[redis]``; ``servers`` is where
+    store and broker are. ``within`` are words before the command: those that run it elsewhere.
     """
 
     directory: Path
@@ -76,6 +84,9 @@ class Quotad:
     at: str | None = AT
     name: str = "quotad"
     store: str = ""
+    servers: str = "127.0.0.1"
+    scheme: str = "mqtt"
+    within: tuple[str, ...] = ()
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -104,17 +115,18 @@ class Quotad:
         """Write the settings."""
         self.config.write_text(
             f"[redis]\ndeadline_ms = 1000\n{self.store or self._own_store()}\n"
-            f'[mqtt]\nurl = "mqtt://127.0.0.1:{self.broker_port}"\nclient_id = "{self.name}"\n{self.mqtt}\n'
+            f'[mqtt]\nurl = "{self.scheme}://{self.servers}:{self.broker_port}"\n'
+            f'client_id = "{self.name}"\n{self.mqtt}\n'
             f'[http]\nlisten = "127.0.0.1:{self.port}"\n'
             f'[market]\nhkd_cny = "0.91250"\n{self.toml}\n'
         )
 
     def _own_store(self) -> str:
-        return f'url = "redis://127.0.0.1:{self.store_port}/0"'
+        return f'url = "redis://{self.servers}:{self.store_port}/0"'
 
     def start(self) -> None:
         """Start it; it may take a moment until it is ready."""
-        command = [QUOTAD, "run", "--config", str(self.config)]
+        command = [*self.within, QUOTAD, "run", "--config", str(self.config)]
         command += ["--at", self.at] if self.at else []
         with self._file("log").open("ab") as log, self._file("out").open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=log, env=_environ())
@@ -216,13 +228,24 @@ class House:
 
 
 @contextmanager
-def house(directory: Path, store: str = "valkey", **settings: Any) -> Iterator[House]:  # noqa: ANN401 - fields of Quotad
-    """Open a house; the daemon is not started yet. The broker keeps what it holds over a good end."""
-    durable = Durable(directory, store)
+def house(
+    directory: Path,
+    store: str = "valkey",
+    fsync: str = "everysec",
+    **settings: Any,  # noqa: ANN401 - fields of Quotad
+) -> Iterator[House]:
+    """Open a house; the daemon is not started yet. The broker keeps what it holds over a good end.
+
+    Where the daemon finds its servers at another address than loopback, they listen there too.
+    """
+    also = settings.get("servers", "")
+    durable = Durable(directory, store, fsync=fsync, also=also)
+    port = free_port()
+    lines = (*_KEPT, f"persistence_location {directory}/", *([f"listener {port} {also}"] if also else []))
     try:
         durable.start()
         with (
-            Mosquitto(directory, lines=(*_KEPT, f"persistence_location {directory}/")) as broker,
+            Mosquitto(directory, lines=lines, port=port) as broker,
             Redis(port=durable.port, decode_responses=True) as redis,
         ):
             ports = {"store_port": durable.port, "broker_port": broker.port}

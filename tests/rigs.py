@@ -55,6 +55,7 @@ class Desk:
     broken: QuotaError | None = None
     connected: bool = True
     reconnects: int = 0
+    sessions_lost: int = 0
     _held: list[Delivery] = field(default_factory=list)
     _stirred: asyncio.Event = field(default_factory=asyncio.Event)
 

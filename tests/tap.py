@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import paho.mqtt.client as mqtt
@@ -37,12 +38,16 @@ def until_now(condition: Callable[[], object], seconds: float = SOON_S) -> None:
 
 @dataclass(slots=True)
 class Tap:
-    """Somebody at the broker: publishes with QoS 1, and writes down what he hears, in order."""
+    """Somebody at the broker: publishes with QoS 1, and writes down what he hears, in order.
+
+    ``guest`` is who comes where not everybody may: user, password and the file of the authority.
+    """
 
     port: int
     topics: tuple[str, ...] = ("connect/#",)
     heard: list[tuple[str, bytes]] = field(default_factory=list)
     retained: list[tuple[str, bytes]] = field(default_factory=list)
+    guest: tuple[str, str, Path] | None = None
     _sent: int = 0
     _confirmed: int = 0
     _listening: threading.Event = field(default_factory=threading.Event)
@@ -56,6 +61,9 @@ class Tap:
         client.on_message = self._on_message
         client.on_publish = self._on_publish
         client.reconnect_delay_set(1, 1)
+        if self.guest is not None:
+            client.username_pw_set(*self.guest[:2])
+            client.tls_set(str(self.guest[2]))
         client.connect("127.0.0.1", self.port)
         client.loop_start()
         assert self._listening.wait(START_SECONDS)

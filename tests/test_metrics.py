@@ -228,11 +228,12 @@ def test_connections_are_told_apart(metrics: Metrics) -> None:
 def test_the_daemons_own_figures_are_shown(metrics: Metrics) -> None:
     metrics.skew(-0.25)
     metrics.calendar_left(38)
-    metrics.reconnects(2)
+    metrics.reconnects(2, 1)
     metrics.unacknowledged(120)
     metrics.rate_refused()
     assert value(metrics, "quota_clock_skew_seconds") == -0.25
     assert value(metrics, "quota_calendar_left_seconds") == 38 * 86_400
     assert value(metrics, "quota_feed_reconnects_total") == 2
+    assert value(metrics, "quota_feed_sessions_lost_total") == 1
     assert value(metrics, "quota_unacknowledged_messages") == 120
     assert value(metrics, "quota_rate_refused_total") == 1

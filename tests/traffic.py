@@ -64,10 +64,16 @@ class Traffic:
         return {json.dumps(event, sort_keys=True) for life in lives for event in life.dead}
 
 
-def made(seed: int, events: int) -> Traffic:
-    """Make the traffic of a seed: at least so many events over the four pools."""
+def made(seed: int, events: int, name: str = "", *, mistakes: bool = True) -> Traffic:
+    """Make the traffic of a seed: at least so many events over the four pools; ids begin with ``name``.
+
+    Of two facts that contradict each other the first counts: without ``mistakes`` any order will do.
+    """
     rng = random.Random(seed)
-    lives = {pool: _lives(rng, pool, events // len(PoolName)) for pool in PoolName}
+    lives = {pool: _lives(rng, f"{name}{pool}", events // len(PoolName), mistakes) for pool in PoolName}
+    for some in lives.values():
+        some.append(Life(f"{name}last", {}, placed=[(1e9, _new(f"{name}last", "sell", "1.00", 1))]))
+        some[-1].new = some[-1].placed[0][1]
     placed = [
         (place, pool, event) for pool, some in lives.items() for life in some for place, event in life.placed
     ]
@@ -75,13 +81,11 @@ def made(seed: int, events: int) -> Traffic:
     return Traffic(list(_messages(rng, [(pool, event) for _, pool, event in placed])), lives)
 
 
-def _lives(rng: random.Random, pool: PoolName, events: int) -> list[Life]:
+def _lives(rng: random.Random, name: str, events: int, mistakes: bool) -> list[Life]:  # noqa: FBT001 - passed on
     lives: list[Life] = []
-    while sum(len(life.placed) for life in lives[-1:]) >= 0 and events > 0:
-        lives.append(_life(rng, f"{pool}-{len(lives)}", float(len(lives))))
+    while events > 0:
+        lives.append(_life(rng, f"{name}-{len(lives)}", float(len(lives)), mistakes))
         events -= len(lives[-1].placed)
-    lives.append(Life("last", {}, placed=[(1e9, _new("last", "sell", "1.00", 1))]))
-    lives[-1].new = lives[-1].placed[0][1]
     return lives
 
 
@@ -89,7 +93,7 @@ def _new(order_id: str, side: str, price: str, quantity: int) -> Payload:
     return {"event": "new", "order_id": order_id, "side": side, "price": price, "quantity": quantity}
 
 
-def _life(rng: random.Random, order_id: str, born: float) -> Life:
+def _life(rng: random.Random, order_id: str, born: float, mistakes: bool) -> Life:  # noqa: FBT001 - passed on
     side, limit, quantity = rng.choice(("buy", "sell")), rng.randint(1_000, 50_000), rng.randint(1, 500)
     new = _new(order_id, side, price_text(limit), quantity)
     life = Life(order_id, new if rng.random() > 0.02 else None)
@@ -109,7 +113,8 @@ def _life(rng: random.Random, order_id: str, born: float) -> Life:
     life.new = life.new or (new if rightful == [new] else None)
     again = [event for event in rightful if rng.random() < 0.12]
     life.placed = [(born + rng.gauss(0, 20), event) for event in rightful + again]
-    _spoil(rng, life, new)
+    if mistakes:
+        _spoil(rng, life, new)
     return life
 
 

@@ -73,7 +73,8 @@ class Line:
         self.up = True
         self._take_max = self.rng.choice((1, 2, 5, 100))
         properties = SimpleNamespace(ReceiveMaximum=self._take_max)
-        self.on_connect(self, None, None, 0, properties)
+        flags = SimpleNamespace(session_present=True)
+        self.on_connect(self, None, flags, 0, properties)
         self.broker.accept(self)
         return self
 

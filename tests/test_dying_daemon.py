@@ -1,0 +1,45 @@
+"""The daemon dies at any step of an event's way: the next one ends where a day without a death ends."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from quota.ledger import RedisLedger
+from quota.memory import MemoryLedger
+from tests.agreement.state import server_ms
+from tests.mortal import judge_answers, judge_store, played
+from tests.scale import cases
+from tests.servers import Store
+
+STEPS_AT_LEAST = 100
+
+
+async def test_wherever_it_dies_the_books_are_those_of_a_day_without_a_death() -> None:
+    now_ms = time.time_ns() // 1_000_000
+    untouched = MemoryLedger(lambda: now_ms)
+    _, life = await played(untouched, now_ms, 0)
+    assert life.steps > STEPS_AT_LEAST
+    for step in range(1, life.steps + 2):
+        ledger = MemoryLedger(lambda: now_ms)
+        broker, lived = await played(ledger, now_ms, step)
+        judge_answers(broker)
+        assert lived.over == (step <= life.steps)
+        assert ledger.books == untouched.books, step
+
+
+@pytest.mark.soak
+async def test_wherever_it_dies_the_store_ends_as_the_model_does(store: Store, ledger: RedisLedger) -> None:
+    """The store's clock is real, so times differ; all the rest is what the rules say."""
+    now_ms = await server_ms(ledger._library._nodes.of(""))
+    model = MemoryLedger(lambda: now_ms)
+    _, life = await played(model, now_ms, 0)
+    stride = cases(7, 1)
+    for step in range(stride, life.steps + stride + 1, stride):
+        store.clean()
+        await ledger._library.load()
+        broker, lived = await played(ledger, now_ms, step)
+        judge_answers(broker)
+        assert lived.over == (step <= life.steps)
+        await judge_store(ledger, model)
