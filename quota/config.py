@@ -150,6 +150,15 @@ class Alerts(Section):
     levels: _Levels = (50, 70, 90, 100)
 
 
+class Recovery(Section):
+    """What becomes of a day that was rebuilt because the store had lost entries of it.
+
+    ``auto``: it takes buys again once it verifies; ``operator``: once an operator resumes it.
+    """
+
+    resume: Literal["auto", "operator"] = "operator"
+
+
 class Settings(BaseSettings):
     """All settings. Built by ``load`` alone, which hands over file and environment."""
 
@@ -166,6 +175,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     market: Market
     alerts: Alerts = Alerts()
+    recovery: Recovery = Recovery()
 
     @classmethod
     def settings_customise_sources(

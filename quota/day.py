@@ -21,6 +21,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 OPENED_LATE = "opened late: usage until now is unknown"
 STORE_CHANGED = "store changed"
+REBUILT = "rebuilt"
+
+BY_STORE = frozenset({STORE_CHANGED, REBUILT})
+"""Halts that end when somebody attests the pool: whether it has all that was answered is not known yet."""
 
 
 @lru_cache(maxsize=64)
@@ -97,7 +101,7 @@ def guarded(pool: Pool, run_id: str) -> Pool:
 
 def attested(pool: Pool, run_id: str) -> Pool:
     """Take a server for one that has lost nothing."""
-    halted = "" if pool.halted == STORE_CHANGED else pool.halted
+    halted = "" if pool.halted in BY_STORE else pool.halted
     return replace(pool, attested=run_id, halted=halted)
 
 
@@ -121,16 +125,16 @@ def opening_refused(pool: Pool | None, opening: Opening, now_ms: int) -> str | N
 
 def inherited_halt(pool: Pool | None) -> str:
     """Tell what the day before leaves to a day. That the store changed concerns what is over."""
-    return "" if pool is None or pool.halted == STORE_CHANGED else pool.halted
+    return "" if pool is None or pool.halted in BY_STORE else pool.halted
 
 
 def is_late(pool: Pool | None, opening: Opening, run_id: str, now_ms: int) -> bool:
     """Tell whether a day opens halted: orders of it may have come that this store does not know of.
 
-    Its opening phase has begun, and the store is empty, or another one than before.
+    Its opening phase has begun, or it was open before, and the store is empty or another one than before.
     """
     same = pool is not None and pool.attested in {run_id, ""}
-    began = now_ms >= segments(opening.schedule)[0][0]
+    began = opening.lost or now_ms >= segments(opening.schedule)[0][0]
     return not same and began and not opening.open_late and not inherited_halt(pool)
 
 
@@ -184,8 +188,8 @@ def reason_refused(reason: str) -> str | None:
     """Tell why a reason may not be given; None if it may. It stands in the pool's frame as one line."""
     if not reason or _CONTROL.search(reason):
         return "reason: must be some text without control characters"
-    if reason == STORE_CHANGED:
-        return f"reason: {STORE_CHANGED} is what the store alone says"
+    if reason in BY_STORE:
+        return f"reason: {reason} is what the store alone says"
     return None
 
 

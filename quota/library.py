@@ -23,7 +23,7 @@ from quota.store.nodes import Nodes, only
 
 VERSION = 2
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
-LUA_FILES = ("quota.lua", "holds.lua", "batch.lua", "gateway.lua", "day.lua")
+LUA_FILES = ("quota.lua", "holds.lua", "batch.lua", "gateway.lua", "day.lua", "replay.lua")
 SOURCE = "\n".join(resources.files("quota").joinpath("lua", name).read_text() for name in LUA_FILES)
 
 _MINIMUM = {"redis": (7, 0), "valkey": (7, 2)}

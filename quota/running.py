@@ -22,6 +22,7 @@ from quota.ledger import Ledger
 from quota.library import Library
 from quota.metrics import Metrics
 from quota.notify import Notifier
+from quota.recovery import Recovery
 from quota.watch import Watch
 
 END_S = 3.0
@@ -43,6 +44,7 @@ class Running:
     metrics: Metrics
     record: Record
     notifier: Notifier = field(default_factory=Notifier)
+    recovery: Recovery | None = None
     daemon: Daemon = field(init=False)
     watch: Watch = field(init=False)
     follower: Follower = field(init=False)
@@ -55,7 +57,8 @@ class Running:
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""
-        return [*self.watch.warnings(), *self.follower.warnings()]
+        recovering = self.recovery.warnings() if self.recovery else ()
+        return [*self.watch.warnings(), *self.follower.warnings(), *recovering]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""
@@ -70,12 +73,15 @@ class Running:
         consumer = asyncio.create_task(self.daemon.consume(), name="consume")
         watcher = asyncio.create_task(self.watch.run(), name="watch")
         follower = asyncio.create_task(self.follower.run(), name="follow")
+        working = [consumer, watcher, follower]
+        if self.recovery is not None:
+            working.append(asyncio.create_task(self.recovery.run(), name="recover"))
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
-            await asyncio.wait({consumer, watcher, follower, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*working, stop}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._end(consumer, watcher, follower, stop)
-        for task in (consumer, watcher, follower):
+            await self._end(*working, stop)
+        for task in working:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
@@ -84,6 +90,8 @@ class Running:
         while not self._stop.is_set():
             try:
                 await self.library.load()
+                if self.recovery is not None:
+                    await self.recovery.learn()
                 await self.days.begin()
                 await self.watch.tick()
             except LedgerUnavailable as error:

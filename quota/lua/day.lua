@@ -104,14 +104,15 @@ local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level =
 
 -- What the day before leaves to a day: its operator's halt. That the store changed concerns what is over.
 local function inherited_halt(old)
-  return old and old.halted ~= STORE_CHANGED and old.halted or ''
+  return old and old.halted ~= STORE_CHANGED and old.halted ~= REBUILT and old.halted or ''
 end
 
 -- Whether orders of this day may have come already that this store does not know of: its opening phase
--- has begun, and the store is empty, or another one than before.
+-- has begun, or it was open before, and the store is empty, or another one than before.
 local function is_late(old, opening, now)
   local same = old and (old.attested == run_id or old.attested == '')
-  return not same and opening.open_late == 0 and now >= tonumber(words(opening.schedule)[1])
+  return not same and opening.open_late == 0
+    and (opening.lost == 1 or now >= tonumber(words(opening.schedule)[1]))
 end
 
 -- Sets the old day aside. Returns the days that are kept and the last change carried over.
@@ -191,8 +192,8 @@ local function operate(keys, args)
   if act.reason == '' or string.find(act.reason, '%c') then
     return {'refused', 'reason: must be some text without control characters'}
   end
-  if act.reason == STORE_CHANGED then
-    return {'refused', 'reason: ' .. STORE_CHANGED .. ' is what the store alone says'}
+  if act.reason == STORE_CHANGED or act.reason == REBUILT then
+    return {'refused', 'reason: ' .. act.reason .. ' is what the store alone says'}
   end
   catch_up(batch)
   local was = pool.frame
@@ -271,7 +272,7 @@ local function attest(keys, args)
   local lost = lost_since(batch, seq, balance, inherited)
   local outcome = was.attested == run_id and 'already' or lost and 'refused' or 'attested'
   if outcome == 'attested' then
-    local halted = was.halted ~= STORE_CHANGED and was.halted or ''
+    local halted = was.halted ~= STORE_CHANGED and was.halted ~= REBUILT and was.halted or ''
     batch.pool.frame = frame_with(was, {attested = run_id, halted = halted})
     note_changes(batch, was, 'attested')
   end
