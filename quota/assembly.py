@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from feeds.capture import CaptureSettings, FileCapture
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
+from feeds.recorded import FileRecorded
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
 from quota import http
@@ -31,6 +32,7 @@ from quota.metrics import Metrics
 from quota.notify import Notifier
 from quota.page.live import Live
 from quota.proof.verify import verify
+from quota.recovery import Recovery
 from quota.rulebook import Calendar
 from quota.running import Running
 from quota.store.nodes import connected
@@ -103,14 +105,16 @@ async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, li
     )
     feed = await stack.enter_async_context(MqttFeed(_mqtt(settings)))
     metrics = Metrics(market.pools, version("quotad"))
+    days = Days(ledger, almanac, market.pools)
     running = Running(
         feed=feed,
         ledger=ledger,
         library=library,
-        days=Days(ledger, almanac, market.pools),
+        days=days,
         metrics=metrics,
         record=ledger.record,
         capture=await _capture(stack, settings, almanac, metrics),
+        recovery=_recovery(settings, ledger, days),
         notifier=Notifier.from_environment(os.environ),
     )
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -132,6 +136,15 @@ async def _capture(
         keep_days=own.keep_days,
     )
     return await stack.enter_async_context(FileCapture(capture, almanac.latest_day, metrics.captured))
+
+
+def _recovery(settings: Settings, ledger: RedisLedger, days: Days) -> Recovery | None:
+    """Read the same record again where a store has lost something of a day."""
+    folder, mqtt = settings.capture.folder, settings.mqtt
+    if folder is None:
+        return None
+    recorded = FileRecorded(folder, mqtt.client_id, mqtt.root)
+    return Recovery(ledger, ledger.record, days, recorded, settings.recovery.resume == "auto")
 
 
 def _mqtt(settings: Settings) -> MqttSettings:

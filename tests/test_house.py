@@ -24,14 +24,23 @@ FLOORS = (
     {"clock", "pool", "endpoints", "gate.wire"},
     {"day", "rulebook", "journal", "charge", "gate.line", "store.nodes"},
     {"rules", "config", "doubt", "feed", "library", "captured", "forecast", "proof.traces", "gate.trunk"},
-    {"numbers"},
-    {"store.record", "store.sources", "course", "holds", "page.standing", "proof.retrace", "gate.latch"},
+    {"numbers", "rows", "book"},
+    {
+        "store.record",
+        "store.sources",
+        "course",
+        "holds",
+        "page.standing",
+        "proof.retrace",
+        "gate.latch",
+    },
     {"ledger", "proof.verify", "page.tape", "page.sentences", "proof.history", "gateway"},
+    {"rebuild"},
     {"memory", "page.shown", "figures", "witness", "embedded", "logs", "notify"},
-    {"days"},
+    {"days", "accounts"},
     {"metrics"},
     {"gaps"},
-    {"daemon", "watch", "follow", "recorder"},
+    {"daemon", "watch", "follow", "recorder", "recovery"},
     {"running", "desk.console"},
     {"desk.operator"},
     {"desk.audit", "desk.absent"},
@@ -42,7 +51,7 @@ FLOORS = (
 )
 """The floors of quota, from the ground up: a module may import from those below it only."""
 
-FEEDS_MAY_USE = {"captured", "clock", "decision", "errors", "events", "feed", "money"}
+FEEDS_MAY_USE = {"accounts", "captured", "clock", "decision", "errors", "events", "feed", "money"}
 """What feeds may know of quota: its words and records."""
 
 
