@@ -196,9 +196,9 @@ class Daemon:
         for chunk in self._chunks(pool, [item.event for item in batch]):
             if chunk.opens is not None:
                 await self._persist(self._days.open_due, pool, chunk.opens)
-            started = asyncio.get_running_loop().time()
+            started, day = asyncio.get_running_loop().time(), self._days.witness.day(pool)
             done = await self._persist(self._ledger.apply, pool, chunk.events)
-            self._days.witness.decided(pool, chunk.events, done)
+            self._days.witness.decided(pool, day, chunk.events, done)
             decisions += done
             self._metrics.applied(len(chunk.events), asyncio.get_running_loop().time() - started)
         return decisions

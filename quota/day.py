@@ -26,6 +26,8 @@ REBUILT = "rebuilt"
 BY_STORE = frozenset({STORE_CHANGED, REBUILT})
 """Halts that end when somebody attests the pool: whether it has all that was answered is not known yet."""
 
+_LACKING = BY_STORE | {OPENED_LATE}
+
 _WORDS_MAX = 1024
 
 
@@ -136,7 +138,7 @@ def opened(pool: Pool | None, opening: Opening, run_id: str, now_ms: int) -> Poo
         resumes_in_opening=opening.resumes_in_opening,
         origin=opening.origin,
         halted=OPENED_LATE if late else inherited_halt(pool),
-        attested=run_id,
+        attested="?" if opening.lost else run_id,
         kept=kept[len(kept) - min(len(kept), opening.keep_days) :],
     )
     return levelled(judged(fresh, now_ms))
@@ -156,10 +158,11 @@ def resumed(pool: Pool, run_id: str, now_ms: int) -> Pool:
     Behind an operator's halt that of a changed store may come to light. Who lifts that answers for the store.
     """
     after = judged(pool, now_ms)
-    if pool.halted not in BY_STORE and pool.attested != run_id:
-        halted = REBUILT if pool.attested == REBUILT else STORE_CHANGED
-        return acted(replace(after, halted=halted), now_ms)
-    return acted(replace(after, halted="", attested=run_id, doubted=""), now_ms)
+    if pool.attested == run_id:
+        return acted(replace(after, halted=""), now_ms)
+    if pool.halted in _LACKING:
+        return acted(replace(after, halted="", attested=run_id, doubted=f"answered {now_ms}"), now_ms)
+    return acted(replace(after, halted=REBUILT if pool.attested == REBUILT else STORE_CHANGED), now_ms)
 
 
 def limited(pool: Pool, limit_fen: int, now_ms: int, *, reopen: bool) -> Pool:

@@ -96,10 +96,12 @@ class Days:
         A day that we know was open and that the store has lost is opened at once, halted: what comes
         now belongs to it.
         """
+        known = self.witness.known.get(pool)
         snapshot = await self._ledger.tick(pool, published)
-        if await self.witness.attests(pool, snapshot):
+        if await self.witness.attests(pool, snapshot, known):
+            known = self.witness.known.get(pool)
             snapshot = await self._ledger.tick(pool, published)
-            await self.witness.attests(pool, snapshot)
+            await self.witness.attests(pool, snapshot, known)
         self.snapshots[pool] = snapshot
         day = self.due(pool)
         if day is not None and self.witness.knew(pool, day.isoformat()):

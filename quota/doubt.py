@@ -30,7 +30,10 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Doubt(NamedTuple):
-    """The server that a doubt is about, its last number when it arose, and what it has lost if known."""
+    """The server that a doubt is about, its last number when it arose, and what it has lost if known.
+
+    ``answered`` stands for a server, and a moment for the number, where an operator has answered for it.
+    """
 
     server: str
     seq: int
@@ -76,6 +79,13 @@ def attested(pool: Pool, server: str) -> Pool:
     """Take a server for one that has lost nothing."""
     halted = "" if pool.halted in BY_STORE else pool.halted
     return replace(pool, attested=server, doubted="", halted=halted)
+
+
+def standing(pool: Pool, server: str, claims: Sequence[Claim]) -> Sequence[Claim]:
+    """Pick the claims that are younger than the word of an operator who has answered for this server."""
+    doubt = doubt_of(pool)
+    answered_ms = doubt.seq if doubt.server == "answered" and pool.attested == server else -1
+    return [claim for claim in claims if claim.at_ms > answered_ms]
 
 
 def lost_of(claim: Claim, inherited: int, entries: Mapping[int, Entry]) -> str:

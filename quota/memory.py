@@ -210,7 +210,8 @@ class MemoryLedger:
         is_doubted, is_attested = known.server == self.run_id, was.attested == self.run_id
         inherited, lost = (known.seq, known.lost) if is_doubted else (came_with, "")
         entries = {entry.seq: entry for entry in book.journal}
-        lost = lost or next(filter(None, (doubt.lost_of(claim, inherited, entries) for claim in claims)), "")
+        stand = doubt.standing(was, self.run_id, claims)
+        lost = lost or next(filter(None, (doubt.lost_of(claim, inherited, entries) for claim in stand)), "")
         if lost:
             after = doubt.doubted(was, self.run_id, lost) if is_attested else doubt.known_lost(was, lost)
             book.become(after, now_ms, day.STORE_CHANGED)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from quota.clock import MarketClock
-from quota.day import OPENED_LATE, REBUILT
+from quota.day import REBUILT
 from quota.decision import Attest, Decision, Outcome, PoolName, Status
 from quota.doubt import Claim
 from quota.events import Event
@@ -61,28 +61,41 @@ class Witness:
         self._owed: dict[PoolName, Known] = {}
         self._recent: dict[PoolName, deque[Batch]] = {}
         self._refused: dict[PoolName, str] = {}
-        self._skew_ms = 0
+        self._halted_on: dict[PoolName, str] = {}
+        self._skews_ms: dict[PoolName, int] = {}
 
     def learn(self, pool: PoolName, known: Known) -> None:
         """Take in what was written down before we came; what we have seen ourselves counts more."""
         if pool not in self.known:
             self.known[pool] = known
 
-    def decided(self, pool: PoolName, events: Sequence[Event], decisions: Sequence[Decision]) -> None:
-        """Take in what the ledger did for us. What a halted pool says may come from a changed store."""
+    def day(self, pool: PoolName) -> str:
+        """The day that we know to be open; empty where we know none."""
+        known = self.known.get(pool)
+        return known.trading_day if known else ""
+
+    def decided(
+        self, pool: PoolName, trading_day: str, events: Sequence[Event], decisions: Sequence[Decision]
+    ) -> None:
+        """Take in what the ledger did for us, asked while we knew this day to be open.
+
+        What a halted pool says may come from a changed store.
+        """
         known, now_ms = self.known.get(pool), MarketClock.local_ms()
-        batch = Batch(known.trading_day if known else "", now_ms, events, decisions)
-        self._recent.setdefault(pool, deque(maxlen=_BATCHES)).append(batch)
-        if known is None:
+        self._recent.setdefault(pool, deque(maxlen=_BATCHES)).append(
+            Batch(trading_day, now_ms, events, decisions)
+        )
+        if known is None or known.trading_day != trading_day:
             return
         for decision in decisions:
             seq, balance_fen = decision.seq, decision.balance_fen
             if decision.outcome is not Outcome.APPLIED or seq is None or balance_fen is None:
                 continue
-            claim = Claim(seq, balance_fen, now_ms + self._skew_ms)
+            claim = Claim(seq, balance_fen, now_ms + self._skews_ms.get(pool, 0))
             if decision.status is Status.HALTED:
                 owed = self._owed.get(pool)
-                self._owed[pool] = Known(known.trading_day, owed.server if owed else "", claim)
+                server = owed.server if owed else self._halted_on.get(pool, "")
+                self._owed[pool] = Known(trading_day, server, claim)
             elif seq > self.known[pool].claim.seq:
                 self.known[pool] = known._replace(claim=claim)
 
@@ -95,20 +108,22 @@ class Witness:
         seen = snapshot.pool
         return seen is not None and seen.attested in {snapshot.run_id, ""} and pool not in self.lost
 
-    async def attests(self, pool: PoolName, snapshot: Snapshot) -> bool:
+    async def attests(self, pool: PoolName, snapshot: Snapshot, before: Known | None) -> bool:
         """Take in a look at a pool; say True where our word has just changed whether it takes buys.
 
-        A day that was put back waits for its recovery. Raises LedgerUnavailable.
+        ``before`` is what we knew when we asked for that look: what was decided meanwhile may be younger than
+        it. A day that was put back waits for its recovery. Raises LedgerUnavailable.
         """
         seen, server = snapshot.pool, snapshot.run_id
-        self._skew_ms = snapshot.server_ms - MarketClock.local_ms()
+        self._skews_ms[pool] = snapshot.server_ms - MarketClock.local_ms()
         if seen is None:
             return False
+        self._halted_on[pool] = server if seen.attested == server and seen.halted else ""
         if (owed := self._owed.get(pool)) is not None and not owed.server:
             self._owed[pool] = owed._replace(server=server)
         is_attested, is_refused = seen.attested == server, self._refused.get(pool) == server
         settled = is_refused or pool in self.lost or seen.attested == REBUILT
-        if is_attested and (settled or not self._surprises(pool, seen)):
+        if is_attested and (settled or not _surprises(before, seen)):
             self._trust(pool, seen, snapshot.server_ms)
             return False
         return not settled and await self._vouches(pool, snapshot, seen)
@@ -142,13 +157,6 @@ class Witness:
         self.doubts[pool] = GONE
         return True
 
-    def _surprises(self, pool: PoolName, seen: Pool) -> bool:
-        """Whether an attested pool is on another server than the one we know, or behind what we know."""
-        known = self.known.get(pool)
-        if known is None or known.trading_day != seen.trading_day:
-            return False
-        return known.server != seen.attested or seen.seq < known.claim.seq
-
     async def _give_word(self, pool: PoolName, seen: Pool, server: str) -> Attestation:
         known = self.known.get(pool)
         if known is None or known.trading_day != seen.trading_day:
@@ -164,13 +172,22 @@ class Witness:
 
         Of a day that was opened anew the halt says that it lacks something, until an operator lifts it.
         """
-        if pool in self.lost and seen.halted in {OPENED_LATE, REBUILT}:
+        if pool in self.lost and seen.halted:
             return
         known = self.known.get(pool)
         now = Known(seen.trading_day, seen.attested, Claim(seen.seq, seen.balance_fen, at_ms))
         doubted = pool in self._refused or pool in self.lost
-        if known is None or doubted or known[:2] != now[:2] or known.claim.seq <= now.claim.seq:
+        if known is None or doubted or known[:2] != now[:2] or known.claim.seq < now.claim.seq:
             self.known[pool] = now
+        elif known.claim.seq == now.claim.seq and known.claim.at_ms < at_ms:
+            self.known[pool] = now  # a clock that was set back makes nothing older than it was
         self.lost.discard(pool)
         for doubts in (self.doubts, self._refused, self._owed):
             doubts.pop(pool, None)
+
+
+def _surprises(known: Known | None, seen: Pool) -> bool:
+    """Whether an attested pool is on another server than the one we knew, or behind what we knew."""
+    if known is None or known.trading_day != seen.trading_day:
+        return False
+    return known.server != seen.attested or seen.seq < known.claim.seq

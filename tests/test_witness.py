@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from quota.book import Book
-from quota.decision import Side, Status
+from quota.decision import Decision, Outcome, Phase, Side, Status, Verdict
 from quota.events import NewOrder
 from quota.ledger import Act
 from quota.watch import Watch
@@ -211,7 +211,9 @@ async def test_what_was_acknowledged_on_a_doubted_store_counts_at_the_next_one(s
         site.store.run_id = "another"
         await buys(site, "a")
         site.store.books[NB_SH].pool = replace(site.pool(), attested="memory")  # nobody has attested it yet
-        await site.days.witness.attests(NB_SH, replace(await site.store.tick(NB_SH), run_id="elsewhere"))
+        await site.days.witness.attests(
+            NB_SH, replace(await site.store.tick(NB_SH), run_id="elsewhere"), None
+        )
         site.store.books[NB_SH], site.store.run_id = at_first, "third"
         assert await looked(site) == (Status.HALTED, ["seq: the store ended at 0"])
 
@@ -223,3 +225,57 @@ async def test_another_day_than_the_one_that_was_seen_is_not_attested(site: Rig)
         site.days.witness.known[NB_SH] = site.days.witness.known[NB_SH]._replace(trading_day="2026-11-20")
         site.store.run_id = "another"
         assert await looked(site) == (Status.HALTED, [UNSEEN])
+
+
+async def test_facts_that_came_under_an_operators_halt_are_claimed_too(site: Rig) -> None:
+    async with running(site):
+        await site.store.operate(NB_SH, act("halt"))
+        await looked(site)
+        before = copy.deepcopy(site.store.books[NB_SH])
+        await buys(site, "a")
+        site.store.books[NB_SH], site.store.run_id = before, "another"
+        assert await looked(site) == (Status.HALTED, ["seq: the store ended at 1"])
+
+
+async def test_an_operators_word_stands_against_what_was_known_before_it(site: Rig) -> None:
+    other = site.restarted()
+    async with running(site):
+        await other.days.begin()
+        before = copy.deepcopy(site.store.books[NB_SH])
+        await buys(site, "a")
+        await looked(site)
+        site.store.books[NB_SH], site.store.run_id = before, "another"
+        site.now[0] += 5_000
+        await site.store.operate(NB_SH, act("halt"))
+        assert await site.store.operate(NB_SH, act("resume")) is Status.HALTED
+        assert await site.store.operate(NB_SH, act("resume")) is Status.OPEN
+        assert await looked(site) == (Status.OPEN, [])
+        assert await looked(other) == (Status.OPEN, [])
+
+
+async def test_what_was_decided_while_a_look_was_under_way_is_no_loss(site: Rig) -> None:
+    async with running(site):
+        await looked(site)
+        known, old = site.days.witness.known[NB_SH], await site.store.tick(NB_SH)
+        await buys(site, "a")
+        site.now[0] -= 5_000
+        assert not await site.days.witness.attests(NB_SH, old, known)
+        assert await looked(site) == (Status.OPEN, [])
+
+
+async def test_what_was_decided_on_the_day_before_is_not_claimed_of_the_new_one(site: Rig) -> None:
+    async with running(site):
+        await looked(site)
+        decision = Decision(Outcome.APPLIED, Verdict.ACCEPTED, "", 1, 99, Status.OPEN, Phase.CONTINUOUS)
+        site.days.witness.decided(NB_SH, "2026-11-20", [], [decision])
+        assert site.days.witness.known[NB_SH].claim.seq == 0
+
+
+async def test_a_clock_that_is_set_back_makes_no_claim_older(site: Rig) -> None:
+    async with running(site):
+        await buys(site, "a")
+        await looked(site)
+        site.now[0] -= 5_000
+        await looked(site)
+        site.store.run_id = "another"
+        assert await looked(site) == (Status.OPEN, ["store.attested"])

@@ -91,7 +91,8 @@ end
 local function fresh_pool(opening, halted, now)
   local frame = frame_with(opening, {
     halted = halted, began = false, exhausted = false, suspended = false, phase = 'closed', level = 0,
-    resumes_in_opening = opening.resumes_in_opening == 1, attested = run_id, doubted = ''})
+    resumes_in_opening = opening.resumes_in_opening == 1, attested = opening.lost == 1 and '?' or run_id,
+    doubted = ''})
   local pool = {frame = frame, balance_fen = opening.limit_fen, open_buy_fen = 0, filled_buy_fen = 0,
                 filled_sell_fen = 0, seq = 0, next_lapse = 0}
   judge(pool, now)
@@ -161,21 +162,24 @@ local function open_day(keys, args)
   return {'opened', opening.trading_day}
 end
 
--- Halts that end when somebody attests the pool.
+-- Halts that end when somebody attests the pool; and with them those that say what it lacks.
 local BY_STORE = {[STORE_CHANGED] = true, [REBUILT] = true}
+local LACKING = {[STORE_CHANGED] = true, [REBUILT] = true, [OPENED_LATE] = true}
 
 -- What an act makes of the pool, or why it may not be done.
 local ACTS = {
   halt = function(pool, act)
     pool.frame = frame_with(pool.frame, {halted = act.reason})
   end,
-  resume = function(pool)
+  resume = function(pool, _, now)
     local frame = pool.frame
     if frame.halted == '' then return 'the pool is not halted' end
-    if not BY_STORE[frame.halted] and frame.attested ~= run_id then
-      pool.frame = frame_with(frame, {halted = frame.attested == REBUILT and REBUILT or STORE_CHANGED})
+    if frame.attested == run_id then
+      pool.frame = frame_with(frame, {halted = ''})
+    elseif LACKING[frame.halted] then
+      pool.frame = frame_with(frame, {halted = '', attested = run_id, doubted = 'answered ' .. whole(now)})
     else
-      pool.frame = frame_with(frame, {halted = '', attested = run_id, doubted = ''})
+      pool.frame = frame_with(frame, {halted = frame.attested == REBUILT and REBUILT or STORE_CHANGED})
     end
   end,
   limit = function(pool, act)
@@ -215,7 +219,7 @@ local function operate(keys, args)
   end
   catch_up(batch)
   local was = pool.frame
-  local refused = ACTS[act.act](pool, act)
+  local refused = ACTS[act.act](pool, act, batch.now)
   if refused then return {'refused', refused} end
   number(batch, was, act.reason)
   local frame = pool.frame
@@ -289,6 +293,16 @@ local function stale_claims(batch, claims, inherited)
   return 'seq: ' .. whole(seq) .. ' was seen ' .. whole(late) .. ' ms before the store ended at ' .. whole(inherited)
 end
 
+-- The claims that are younger than the word of an operator who has answered for this store.
+local function standing(claims, was)
+  local answered = was.attested == run_id and tonumber(match(was.doubted, '^answered (%d+)$')) or -1
+  local list = {}
+  for _, claim in ipairs(claims) do
+    if claim[3] > answered then list[#list + 1] = claim end
+  end
+  return list
+end
+
 -- Takes the word of somebody who knows the last numbers, the balances after them and when they were seen
 -- (packed rows of these three) that this store has lost nothing. Where it has lost something, it is
 -- doubted even though it was attested. Returns {attested | already | refused, why not}.
@@ -302,7 +316,7 @@ local function attest(keys, args)
   local server, inherited = doubt_of(was)
   if server ~= run_id then inherited = came_with end
   local lost = server == run_id and match(was.doubted, '^%S+ %d+ (.+)$') or nil
-  for _, claim in ipairs(claims) do lost = lost or lost_of(batch, claim, inherited) end
+  for _, claim in ipairs(standing(claims, was)) do lost = lost or lost_of(batch, claim, inherited) end
   local refused = lost or (was.attested ~= run_id and stale_claims(batch, claims, inherited)) or nil
   local outcome = refused and 'refused' or was.attested == run_id and 'already' or 'attested'
   if outcome == 'attested' then
