@@ -62,11 +62,16 @@ class Witness:
         self._recent: dict[PoolName, deque[Batch]] = {}
         self._refused: dict[PoolName, str] = {}
         self._skew_ms = 0
+        self._begun: dict[PoolName, str] = {}
 
     def learn(self, pool: PoolName, known: Known) -> None:
         """Take in what was written down before we came; what we have seen ourselves counts more."""
         if pool not in self.known:
             self.known[pool] = known
+
+    def suspect(self, pool: PoolName, trading_day: str) -> None:
+        """Take in that a day was open, of which nobody can tell us how far it went."""
+        self._begun[pool] = trading_day
 
     def decided(self, pool: PoolName, events: Sequence[Event], decisions: Sequence[Decision]) -> None:
         """Take in what the ledger did for us. What a halted pool says may come from a changed store."""
@@ -131,7 +136,7 @@ class Witness:
     def knew(self, pool: PoolName, trading_day: str) -> bool:
         """Whether we know that a day was open."""
         known = self.known.get(pool)
-        return known is not None and known.trading_day == trading_day
+        return trading_day in {known.trading_day if known else "", self._begun.get(pool)}
 
     def misses(self, pool: PoolName, trading_day: str) -> bool:
         """Whether a day that is to open is one that we know was open: then the store has lost all of it."""
