@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,14 +19,30 @@ from quota.witness import Batch, Known
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What was written down of a pool's day: the pool before its first entry, and its entries from 1 on."""
+    """What was written down of a pool's day: the pool before its first entry, and its entries from 1 on.
+
+    ``missing`` says which of them cannot be read any more; empty where all can.
+    """
 
     terms: Pool
     entries: Sequence[Entry]
+    missing: str = ""
+
+
+class Last(msgspec.Struct, frozen=True):
+    """The last number of a pool's day that was written down, the balance after it and its time."""
+
+    seq: int = 0
+    balance_fen: int = 0
+    time_ms: int = 0
 
 
 class Recorded(Protocol):
-    """The record of the day, as it is read. Both raise CaptureUnavailable."""
+    """The record of the day, as it is read. All raise CaptureUnavailable."""
+
+    async def last(self, trading_day: str) -> Mapping[PoolName, Last | None]:
+        """Tell the last number of the pools of which a day was written; None where that cannot be read."""
+        ...
 
     async def day(self, trading_day: str, pool: PoolName) -> Account | None:
         """Read the last account of a pool's day; None where there is none."""
@@ -38,19 +54,33 @@ class Recorded(Protocol):
 
 
 def account_of(records: Iterable[Captured], trading_day: str, pool: PoolName) -> Account | None:
-    """Read the last account of a pool's day; what stands twice is the same, and a gap ends it."""
+    """Read the last account of a pool's day; what stands twice is the same, and a gap ends it.
+
+    With other terms an account goes on, unless entry 1 comes next.
+    """
     terms: Pool | None = None
     entries: list[Entry] = []
+    is_begun, later = False, 0
     for record in records:
         match record:
             case Opened(pool=name, terms=begun) if (name, begun.trading_day) == (pool, trading_day):
-                terms, entries = begun, []
+                terms, is_begun = begun, True
             case Journalled(pool=name, trading_day=day, entry=entry) if (name, day) == (pool, trading_day):
+                if is_begun and entry.seq == 1:
+                    entries, later = [], 0
                 if entry.seq == len(entries) + 1:
                     entries.append(entry)
+                elif entry.seq > len(entries) + 1:
+                    later = min(later or entry.seq, entry.seq)
+                is_begun = False
             case _:
                 pass
-    return None if terms is None else Account(terms, entries)
+    return None if terms is None else Account(terms, entries, _gap(len(entries), later))
+
+
+def _gap(last: int, later: int) -> str:
+    """Name the entries between the last one of an account and the first that came behind a gap."""
+    return f"entries {last + 1} to {later - 1} are missing" if later > last + 1 else ""
 
 
 def last_of(account: Account) -> Known:

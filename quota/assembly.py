@@ -170,7 +170,14 @@ def _pages(running: Running, settings: Settings) -> Starlette:
         pools=watch.reports,
         ready=running.unready,
         warnings=running.warnings,
-        view=Live(running.days, watch, running.follower, running.feed, version("quotad")),
+        view=Live(
+            running.days,
+            watch,
+            running.follower,
+            running.feed,
+            version("quotad"),
+            recording=running.recording,
+        ),
         token=token.get_secret_value() if token else None,
     )
 

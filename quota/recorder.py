@@ -70,6 +70,7 @@ class Recorder:
     _at: dict[PoolName, Reached] = field(default_factory=dict)
     _servers: dict[PoolName, str] = field(default_factory=dict)
     _began: bool = False
+    _unread: str = ""
 
     async def run(self) -> None:
         """Look five times a second for ever; where there is more, rest only as long as the page took.
@@ -84,18 +85,25 @@ class Recorder:
 
     async def look(self) -> bool:
         """Write down a page of each pool; whether there may be more."""
-        self.metrics.capture_writable(writable=not self.capture.trouble)
         try:
             if not self._began:
                 self._at = dict(await self.capture.reached())
-                self._began = True
-        except CaptureUnavailable:
-            return False  # the capture tells of it
+                self._began, self._unread = True, ""
+        except CaptureUnavailable as error:
+            self._unread = str(error)
+        self.metrics.capture_writable(writable=not self._trouble)
+        if not self._began:
+            return False
         return any([await self._look(name) for name in self.days.pools])
+
+    @property
+    def _trouble(self) -> str:
+        """Why the record cannot be gone on with; nobody may have tried to write to it yet."""
+        return self.capture.trouble or self._unread
 
     def unready(self) -> Sequence[str]:
         """Why nothing can be acknowledged; empty where it can."""
-        trouble = self.capture.trouble
+        trouble = self._trouble
         return [f"the record of the day cannot be written: {trouble}"] if trouble else []
 
     def warnings(self) -> Sequence[str]:
@@ -134,14 +142,21 @@ class Recorder:
         if not await self._is_open(name, at.trading_day):
             return False  # what was read may be of the next day
         if entries is None:
-            log.warning("recorder.begun_again", pool=name, trading_day=at.trading_day, after_seq=at.seq)
-            del self._at[name]
-            return await self._state_terms(name, snapshot, seen)
+            return await self._begin_again(name, snapshot, seen)
         await self._keep(name, at, entries, changes)
         self._servers[name] = snapshot.run_id
         behind = seen.seq - self._at[name].seq
         self.metrics.capture_behind(name, max(0, behind))
         return behind > 0 and bool(entries)
+
+    async def _begin_again(self, name: PoolName, snapshot: Snapshot, seen: Pool) -> bool:
+        """Begin a second account; not of a store that lost entries, whose day is to be put back."""
+        again = await self.days.look(name)
+        if again.pool is None or not self.days.witness.trusts(name, again):
+            return False
+        at = self._at.pop(name)
+        log.warning("recorder.begun_again", pool=name, trading_day=at.trading_day, after_seq=at.seq)
+        return await self._state_terms(name, snapshot, seen)
 
     async def _is_open(self, name: PoolName, trading_day: str) -> bool:
         """Whether a day is still the one that is open. A day never comes back."""
@@ -154,7 +169,7 @@ class Recorder:
         if entries is None:
             log.warning("recorder.gap", pool=name, trading_day=at.trading_day, after_seq=at.seq)
             return False
-        changes = await self.record.changes(name, at.change, at.trading_day)
+        changes = await self._changes(name, at, at.trading_day)
         await self._keep(name, at, entries, changes)
         return bool(entries or changes)
 
@@ -167,9 +182,9 @@ class Recorder:
             return None
         return page[1:]
 
-    async def _changes(self, name: PoolName, at: Reached) -> Sequence[Change]:
+    async def _changes(self, name: PoolName, at: Reached, day: str = "") -> Sequence[Change]:
         """Read the changes behind the last one; at first, those of this day only."""
-        page = await self.record.changes(name, at.change)
+        page = await self.record.changes(name, at.change, day)
         if at.change != "0-0":
             return page
         begins = (place for place, change in enumerate(page) if _opens(change, at.trading_day))

@@ -19,6 +19,7 @@ from quota.accounts import Account, Recorded, last_of, opening_terms, recent_ent
 from quota.day import REBUILT
 from quota.days import Days
 from quota.decision import Attest, PoolName
+from quota.doubt import Claim
 from quota.errors import CaptureUnavailable, LedgerUnavailable
 from quota.events import Event, NewOrder
 from quota.journal import Entry
@@ -64,15 +65,18 @@ class Recovery:
 
     async def learn(self) -> None:
         """Before the first look: know the last numbers that were written down, as if we had been there."""
-        clock = self.days.almanac.clock
-        for pool in self.days.pools:
-            try:
-                account = await self.recorded.day(clock.today().isoformat(), pool)
-            except CaptureUnavailable as error:
+        today, witness = self.days.almanac.clock.today().isoformat(), self.days.witness
+        try:
+            last = await self.recorded.last(today)
+        except CaptureUnavailable as error:
+            last = dict.fromkeys(self.days.pools)
+            for pool in self.days.pools:
                 log.warning("recovery.failed", pool=pool, reason=str(error))
-                continue
-            if account is not None:
-                self.days.witness.learn(pool, last_of(account))
+        for pool in self.days.pools:
+            if (it := last.get(pool)) is not None:
+                witness.learn(pool, Known(today, "", Claim(it.seq, it.balance_fen, it.time_ms)))
+            elif pool in last:
+                witness.suspect(pool, today)
 
     async def run(self) -> None:
         """Look for ever."""
@@ -87,13 +91,17 @@ class Recovery:
         Whatever comes in the way is told once and tried again: it is no reason to stop deciding.
         """
         snapshot, now = self.days.snapshots.get(pool), asyncio.get_running_loop().time()
-        if snapshot is None or snapshot.pool is None or now < self._again.get(pool, 0.0):
+        if snapshot is None or snapshot.pool is None:
+            return
+        if pool not in self._rebuilt and self.days.witness.trusts(pool, snapshot):
+            self.waiting.pop(pool, None)
+            self._again.pop(pool, None)
+            return
+        if now < self._again.get(pool, 0.0):
             return
         try:
             if pool in self._rebuilt:
                 await self._finish(pool, snapshot)
-            elif self.days.witness.trusts(pool, snapshot):
-                self.waiting.pop(pool, None)
             else:
                 await self._recover(pool, snapshot.pool)
         except LedgerUnavailable:
@@ -114,6 +122,8 @@ class Recovery:
         account = await self.recorded.day(trading_day, pool)
         if account is None:
             raise Stopped(f"nothing of {trading_day} was written down")
+        if account.missing:
+            raise Stopped(f"the record of {trading_day} is damaged: {account.missing}")
         if live.attested != REBUILT:
             if await self._has_all(pool, last_of(account)):
                 return
@@ -155,6 +165,10 @@ class Recovery:
             live_seq = live.seq if live is not None and live.trading_day == terms.trading_day else 0
             since = [replace(entry, seq=0) for entry in await self._since(pool, entries, read, live_seq)]
             came, read = await self._replay(pool, terms, since, came), live_seq
+            if await self._done_by_another(pool):
+                raise Stopped(
+                    "another daemon has put it back"
+                )  # what stands beside the pool is none of its day
             done = await self.ledger.adopt(pool, terms.trading_day, came, live_seq)
             if not done.detail:
                 behind = done.seq - len(entries)

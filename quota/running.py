@@ -77,15 +77,16 @@ class Running:
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""
-        recovering = self.recovery.warnings() if self.recovery else ()
+        soon = [*self.watch.warnings(), *self.follower.warnings()]
+        return [*self.watch.missing(), *soon, *self._recording()]
+
+    def _recording(self) -> Sequence[str]:
         recorded = self.recorder.warnings() if self.recorder else ()
-        return [
-            *self.watch.missing(),
-            *self.watch.warnings(),
-            *self.follower.warnings(),
-            *recorded,
-            *recovering,
-        ]
+        return [*recorded, *(self.recovery.warnings() if self.recovery else ())]
+
+    def recording(self) -> Sequence[str]:
+        """What is wrong with the record of the day, and which pools wait for theirs to be put back."""
+        return [*(self.recorder.unready() if self.recorder else ()), *self._recording()]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""

@@ -63,6 +63,7 @@ class Witness:
         self._refused: dict[PoolName, str] = {}
         self._halted_on: dict[PoolName, str] = {}
         self._skews_ms: dict[PoolName, int] = {}
+        self._begun: dict[PoolName, str] = {}
 
     def learn(self, pool: PoolName, known: Known) -> None:
         """Take in what was written down before we came; what we have seen ourselves counts more."""
@@ -73,6 +74,10 @@ class Witness:
         """The day that we know to be open; empty where we know none."""
         known = self.known.get(pool)
         return known.trading_day if known else ""
+
+    def suspect(self, pool: PoolName, trading_day: str) -> None:
+        """Take in that a day was open, of which nobody can tell us how far it went."""
+        self._begun[pool] = trading_day
 
     def decided(
         self, pool: PoolName, trading_day: str, events: Sequence[Event], decisions: Sequence[Decision]
@@ -146,7 +151,7 @@ class Witness:
     def knew(self, pool: PoolName, trading_day: str) -> bool:
         """Whether we know that a day was open."""
         known = self.known.get(pool)
-        return known is not None and known.trading_day == trading_day
+        return trading_day in {known.trading_day if known else "", self._begun.get(pool)}
 
     def misses(self, pool: PoolName, trading_day: str) -> bool:
         """Whether a day that is to open is one that we know was open: then the store has lost all of it."""

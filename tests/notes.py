@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from quota.accounts import Account, account_of
+from quota.accounts import Account, Last, account_of, last_of
 from quota.captured import Captured, Journalled, Opened
 from quota.days import Days
 from quota.decision import PoolName
@@ -25,6 +25,11 @@ class Notes:
     written: list[Captured] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     trouble: str = ""
+
+    async def last(self, trading_day: str) -> Mapping[PoolName, Last | None]:
+        found = {pool: await self.day(trading_day, pool) for pool in PoolName}
+        claims = {pool: last_of(account).claim for pool, account in found.items() if account is not None}
+        return {pool: Last(it.seq, it.balance_fen, it.at_ms) for pool, it in claims.items()}
 
     async def day(self, trading_day: str, pool: PoolName) -> Account | None:
         if self.trouble:

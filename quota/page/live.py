@@ -6,7 +6,7 @@ follower have read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Protocol
@@ -89,7 +89,8 @@ class Broker(Protocol):
 class Live:
     """A daemon as the page sees it. Every method is cheap and touches no server.
 
-    ``began_ms`` is since when it looks, by our own machine's clock.
+    ``began_ms`` is since when it looks, by our own machine's clock; ``recording`` says what is wrong with
+    the record of the day, and which pools wait for theirs to be put back.
     """
 
     days: Days
@@ -98,6 +99,7 @@ class Live:
     feed: Broker
     version: str
     began_ms: int = field(default_factory=lambda: MarketClock.local_ms())  # noqa: PLW0108 - a test sets it
+    recording: Callable[[], Sequence[str]] = tuple
 
     @property
     def _clock(self) -> MarketClock:
@@ -241,8 +243,9 @@ class Live:
         for reason in self.watch.unready():
             if not reason.startswith(_OWN_WORDS):
                 yield Sentence(Tone.TROUBLE, f"Not ready: {reason}.")
-        for text in self.watch.missing():
-            yield Sentence(Tone.TROUBLE, f"The balance may be wrong. {text}.")
+        wrong = [f"The balance may be wrong. {text}." for text in self.watch.missing()]
+        wrong += [f"{text[:1].upper()}{text[1:]}." for text in self.recording()]
+        yield from (Sentence(Tone.TROUBLE, text) for text in wrong)
         silent = {name: silent_s for name, at in standings.items() if (silent_s := self._silent_s(name, at))}
         if silent:
             have = "have" if len(silent) > 1 else "has"
