@@ -15,14 +15,17 @@ from typing import Any
 
 PLAYING = (
     "quota.witness",
+    "quota.gaps",
     "quota.days",
     "quota.watch",
     "quota.daemon",
+    "quota.recorder",
     "quota.running",
     "feeds.codec",
     "feeds.session",
     "feeds.claim",
     "feeds.mqtt",
+    "feeds.capture",
 )
 """The modules that are copied, each after those of them that it imports."""
 

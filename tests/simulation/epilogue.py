@@ -42,6 +42,7 @@ class Epilogue:
             return
         self.day = today
         world.leap_to(f"{today}T10:00:00")
+        await asyncio.sleep(1.0)  # until the watch has looked: nobody vouches for what he did not see
         before = copy.deepcopy(truth.books)
         self._publish("last", "sell")
         await self._until(lambda: not world.broker.waiting)

@@ -16,7 +16,7 @@ from quota.gate.answers import Result
 from quota.journal import held_line, line
 from quota.ledger import Act
 from quota.proof.history import Call
-from tests.simulation.store import Link
+from tests.simulation.link import Link
 from tests.simulation.traffic import Known, Traffic
 from tests.simulation.world import World
 
@@ -97,10 +97,14 @@ class Desk:
     def _send(self, known: Known, time: str) -> None:
         rng = self.world.rng
         told: dict[str, Any] = self.traffic.new(known) | {"time": time}
-        self.world.broker.publish(f"connect/{known.pool}/orders/gw", json.dumps(told).encode())
+        self._publish(known.pool, "orders", told)
         if rng.random() < 0.3:
             trade = told | {"event": "fill", "exec_id": f"{known.order_id}.x", "quantity": 1}
-            self.world.broker.publish(f"connect/{known.pool}/fills/gw", json.dumps(trade).encode())
+            self._publish(known.pool, "fills", trade)
+
+    def _publish(self, pool: PoolName, lane: str, told: dict[str, Any]) -> None:
+        said = self.traffic.counters.numbered(pool, "gw", told)
+        self.world.broker.publish(f"connect/{pool}/{lane}/gw", json.dumps(said).encode())
 
     @staticmethod
     def call(pool: PoolName, order: NewOrder, steps: tuple[int, int], said: dict[str, Any] | None) -> Call:

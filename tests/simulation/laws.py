@@ -21,6 +21,8 @@ from quota.proof.retrace import Terms
 from quota.proof.verify import verify
 from tests.folded import Record
 from tests.simulation.broker import Message
+from tests.simulation.counted import missing_now
+from tests.simulation.kept import misrecorded
 from tests.simulation.model import modelled
 from tests.simulation.served import Heard, Served, check
 from tests.simulation.store import done_now
@@ -40,6 +42,9 @@ class Laws(Served):
         self._nothing_was_lost_and_nothing_invented()
         self._every_event_is_of_its_day()
         self._every_change_was_told()
+        self._what_never_came_is_missing()
+        for wrong in misrecorded(self.world, self.books()):
+            raise Broken(wrong)
         self._replies_are_one_verdict_each_and_in_order()
         for (pool, day), book in self.books():
             self._journal_is_whole(pool, day, book)
@@ -67,7 +72,7 @@ class Laws(Served):
         """Where each event was published, by its line: first things first."""
         lines: dict[tuple[PoolName, str], list[Message]] = defaultdict(list)
         for message in self.world.broker.messages:
-            decoded = self._decoded(message)
+            decoded = self.decoded(message)
             for event in decoded.events if decoded else ():
                 assert decoded is not None
                 assert decoded.pool is not None
@@ -135,14 +140,25 @@ class Laws(Served):
                 f"{pool}: told {said}, is {now}",
             )
 
+    def _what_never_came_is_missing(self) -> None:
+        """The numbers that no source has sent are missing, and no others."""
+        counters = self.desk.traffic.counters
+        for wrong in self.taken_down.wrong(counters):
+            raise Broken(wrong)
+        for pool in self.world.pools:
+            wanted, there = self.taken_down.missing(pool, counters), missing_now(self.world, pool)
+            check(wanted == there, f"{pool}: missing are {sorted(wanted)}, the store says {sorted(there)}")
+
     def _replies_are_one_verdict_each_and_in_order(self) -> None:
-        verdicts: dict[tuple[str, str, int], set[str]] = defaultdict(set)
+        verdicts: dict[tuple[str, str, int, str], set[str]] = defaultdict(set)
         last: Counter[tuple[str, str]] = Counter()
         day: dict[tuple[str, str], str] = {}
         for heard in self._replies:
             reply = heard.reply
-            if reply["verdict"] != "id_reused" and reply["seq"] is not None:
-                verdicts[heard.pool, reply["order_id"], reply["seq"]].add(reply["verdict"])
+            days = self._days_of(heard) if reply["seq"] is not None else []
+            is_one = len(days) < 2  # else nobody can tell which day's it is
+            if reply["verdict"] != "id_reused" and reply["seq"] is not None and is_one:
+                verdicts[heard.pool, reply["order_id"], reply["seq"], "".join(days)].add(reply["verdict"])
             if reply["replayed"] or reply["seq"] is None or reply["verdict"] == "id_reused":
                 continue
             whose, today = (heard.pool, heard.source), self._day_of(heard)
@@ -155,12 +171,17 @@ class Laws(Served):
 
     def _day_of(self, heard: Heard) -> str:
         """Tell on which day the number of a reply was given to its order; empty where it cannot be told."""
+        days = self._days_of(heard)
+        return days[0] if len(days) == 1 else ""
+
+    def _days_of(self, heard: Heard) -> list[str]:
+        """Tell on which days the number of a reply was given to its order."""
         reply, days = heard.reply, list[str]()
         for (pool, day), book in self.books():
             if pool == heard.pool and 0 < reply["seq"] <= len(book.journal):
                 entry = book.journal[reply["seq"] - 1]
                 days += [day] if entry.event.startswith(f"new {reply['order_id']} ") else []
-        return days[0] if len(days) == 1 else ""
+        return days
 
     def _journal_is_whole(self, pool: PoolName, day: str, book: Book) -> None:
         seqs = [entry.seq for entry in book.journal]
@@ -207,7 +228,7 @@ class Laws(Served):
         yield from self.desk.calls
         asked: dict[tuple[str, str], list[tuple[Message, NewOrder]]] = defaultdict(list)
         for message in self.world.broker.messages:
-            decoded = self._decoded(message)
+            decoded = self.decoded(message)
             for event in decoded.events if decoded else ():
                 if isinstance(event, NewOrder):
                     assert decoded is not None

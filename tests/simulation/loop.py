@@ -42,6 +42,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Tell the virtual time, in seconds since the world began."""
         return self._now
 
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override] # noqa: ANN401 - asyncio's own signature
+        """Let a thread of the world's do it: there are no others."""
+        done: asyncio.Future[Any] = executor.submit(func, *args)
+        return done
+
     def _note_accident(self, _loop: object, context: dict[str, Any]) -> None:
         """Remember what nobody caught: the world's laws forbid it."""
         self.accidents.append(f"{context['message']}: {context.get('exception')!r}")

@@ -10,6 +10,7 @@ from quota.decision import Outcome, Phase, PoolName, Status, Verdict
 from quota.memory import Book
 
 if TYPE_CHECKING:
+    from tests.simulation.disk import Disk
     from tests.simulation.story import Play
 
 WANTED = {
@@ -51,6 +52,18 @@ WANTED = {
     "a daemon that was dead at midnight",
     "a changed store that was attested",
     "a changed store that nobody could attest",
+    "a write that failed before it was on the disk",
+    "a write that failed after it was on the disk",
+    "a write that a crash undid",
+    "a write that a crash left unconfirmed",
+    "a delivery that was written down twice",
+    # Of numbers.
+    "a number that never came",
+    "a number that came late",
+    "a last number that only a heartbeat told of",
+    "a source that began to count anew",
+    "a number of a dead letter",
+    # Of stores that come back.
     "a store that came back same",
     "a store that came back behind",
     "a store that came back empty",
@@ -67,6 +80,12 @@ _LOST = {
     "before": "a request lost before the commit",
     "after": "a reply lost after the commit",
     "late": "a request that came late, after its repetition",
+}
+_WRITES = {
+    "before": "a write that failed before it was on the disk",
+    "after": "a write that failed after it was on the disk",
+    "lost unconfirmed": "a write that a crash undid",
+    "kept unconfirmed": "a write that a crash left unconfirmed",
 }
 _REASONS = {
     "payload: is not JSON": "a mistake that cannot be decoded",
@@ -93,7 +112,31 @@ def sights(play: Play) -> set[str]:
         seen |= {name} if outcome in play.world.truth.outcomes else set()
     for (_, _), book in play.laws.books():
         seen |= set(_of_changes(book)) | set(_of_journal(book))
+    seen |= set(_of_disk(play.world.disk)) | set(_of_counts(play))
     return seen | play.noticed | set(_of_decisions(play)) | set(_of_messages(play))
+
+
+def _of_disk(disk: Disk | None) -> Iterator[str]:
+    if disk is None:
+        return
+    yield from (name for kind, name in _WRITES.items() if disk.losses[kind])
+    if max(disk.times.values(), default=0) > 1:
+        yield "a delivery that was written down twice"
+
+
+def _of_counts(play: Play) -> Iterator[str]:
+    counters = play.traffic.counters
+    if any(epoch != f"{source}0" for _, source, epoch in counters.sent):
+        yield "a source that began to count anew"
+    for (_, source, _), runs in play.laws.taken_down.runs.items():
+        starts = [run.first for _, run in runs if run.first <= run.last]
+        if source and starts != sorted(starts):
+            yield "a number that came late"
+    for count, told in counters.told.items():
+        if told > max(counters.sent[count]):
+            yield "a last number that only a heartbeat told of"
+        if told > len(counters.sent[count]):
+            yield "a number that never came"
 
 
 def _of_changes(book: Book) -> Iterator[str]:
@@ -147,3 +190,6 @@ def _of_messages(play: Play) -> Iterator[str]:
     for message in play.world.broker.messages:
         if message.topic.startswith(f"connect/{PoolName.SB_SZ}/"):
             yield "a pool of another daemon's"
+        decoded = play.laws.decoded(message)
+        if decoded and decoded.mistakes and decoded.numbers:
+            yield "a number of a dead letter"

@@ -13,7 +13,9 @@ from quota.decision import Outcome, PoolName
 from quota.events import Event, NewOrder
 from quota.journal import line
 from tests.simulation.broker import Message
+from tests.simulation.counted import TakenDown
 from tests.simulation.gateways import Desk
+from tests.simulation.kept import unkept
 from tests.simulation.world import Broken, World
 
 _REPLIES = msgspec.json.Decoder(list[dict[str, Any]])
@@ -48,6 +50,7 @@ class Served:
         self._read_as: dict[Message, Decoded | None] = {}
         self._by_event: dict[tuple[PoolName, Event], list[tuple[int, Outcome]]] = defaultdict(list)
         self._applied = 0
+        self.taken_down = TakenDown(world)
 
     # At each acknowledgement.
 
@@ -65,8 +68,9 @@ class Served:
             known = self._by_event[applied.pool, applied.event]
             known.append((applied.step, applied.decision.outcome))
         self._applied = len(self.world.truth.applied)
+        self.taken_down.catch_up()
 
-    def _decoded(self, message: Message) -> Decoded | None:
+    def decoded(self, message: Message) -> Decoded | None:
         """Read a message as it should be read: once, by the product's own codec."""
         if message not in self._read_as:
             served = frozenset(self.world.pools)
@@ -76,8 +80,23 @@ class Served:
     def on_served(self, message: Message, _step: int) -> None:
         """Hold what was acknowledged: it is in the store, and its answers were here before."""
         self._catch_up()
-        decoded = self._decoded(message)
-        self.broken += [] if decoded is None else list(self._unserved(message, decoded))
+        decoded = self.decoded(message)
+        if decoded is None:
+            return
+        self.broken += [*self._unserved(message, decoded), *self._uncounted(message, decoded)]
+        self.broken += filter(None, [unkept(self.world, message)])
+
+    def _uncounted(self, message: Message, decoded: Decoded) -> Iterator[str]:
+        """Say which numbers are not taken down, or were before their events."""
+        pool = decoded.pool
+        if pool is None or not decoded.numbers:
+            return
+        yield from self.taken_down.missed(pool, decoded.numbers, message.published)
+        for event in decoded.events:
+            known = self._by_event.get((pool, event))
+            count = pool, event.source, event.epoch
+            if event.epoch and known and self.taken_down.first_step(count, event.sequence) < known[0][0]:
+                yield f"{line(event)}: {event.sequence} was taken down before it was committed"
 
     def _unserved(self, message: Message, decoded: Decoded) -> Iterator[str]:
         since = message.published
@@ -114,7 +133,7 @@ class Served:
     def state(self, message: Message) -> str:
         """Say how far the daemon is with a message that is not acknowledged."""
         self._catch_up()
-        decoded = self._decoded(message)
+        decoded = self.decoded(message)
         if decoded is None or decoded.pool is None or not decoded.events:
             return "special"
         since, pool = message.published, decoded.pool

@@ -8,8 +8,11 @@ from random import Random
 
 from quota.decision import PoolName
 from tests.simulation.broker import Message
+from tests.simulation.counted import unmissed
+from tests.simulation.counters import Counters
 from tests.simulation.epilogue import Epilogue
 from tests.simulation.gateways import Desk
+from tests.simulation.kept import unrecorded
 from tests.simulation.laws import Laws
 from tests.simulation.seen import sights
 from tests.simulation.traffic import Traffic
@@ -80,8 +83,12 @@ class Play:
     def __post_init__(self) -> None:
         rng = self.world.rng
         self.fate = Fate.of(rng)
-        self.traffic = Traffic(Random(rng.random()), self.world.pools)
+        counting = frozenset(source for source in ("a", "b", "gw") if rng.random() < 0.6)
+        counters = Counters(Random(rng.random()), counting)
+        self.traffic = Traffic(Random(rng.random()), self.world.pools, counters)
         self.world.loss = self.fate.loss
+        if self.world.disk is not None:
+            self.world.disk.failing = self.fate.loss
         self.desk = Desk(self.world, self.world.link(), self.traffic)
         self.laws = Laws(self.world, self.desk)
         self.world.on_crash = self._notice_crash
@@ -159,6 +166,8 @@ class Play:
                 world.broker.cut()
             elif draw < 0.65:
                 await self._while_away(world.broker, rng.uniform(0.05, 0.8))
+            elif draw < 0.75 and world.disk is not None:
+                await self._while_away(world.disk, rng.uniform(0.05, 0.8))
             elif draw < 0.85:
                 await self._while_away(world.truth, rng.uniform(0.05, 0.8))
             elif self.fate.changes_store:
@@ -221,6 +230,8 @@ class Play:
         world.loss = 0.0
         for link in world.links:
             link.loss = 0.0
+        if world.disk is not None:
+            world.disk.away, world.disk.failing = False, 0.0
         await asyncio.sleep(1.0)  # until the watch has looked at the last scene
         until = world.loop.time() + SETTLED_S
         while restless := self.restless():
@@ -241,9 +252,9 @@ class Play:
             return "; ".join(f"{it.topic} {it.payload[:80]!r} sent {len(it.sent)} times" for it in left[:3])
         if life.running.feed.unacknowledged:
             return "the feed waits for acknowledgements"
-        if unready := life.running.watch.unready():
+        if unready := life.running.unready():
             return str(unready)
-        return self._untold()
+        return self._untold() or unrecorded(world) or unmissed(world)
 
     def _untold(self) -> str:
         """Say of which pool the world does not know all yet."""

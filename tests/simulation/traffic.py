@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from quota.decision import PoolName
+from tests.simulation.counters import Counters
 
 PRICES = ("0.01", "0.010", "0.02", "0.013", "0.005", "0.03")
 SOURCES = ("", "a", "b")
@@ -35,6 +36,7 @@ class Traffic:
 
     rng: Random
     pools: tuple[PoolName, ...]
+    counters: Counters
     known: list[Known] = field(default_factory=list)
     _numbers: int = 0
 
@@ -53,6 +55,7 @@ class Traffic:
         messages = self._packed(said, f"{day}T{moment}+08:00")
         for _ in range(rng.choice((0, 0, 1, 2))):
             messages.insert(rng.randint(0, len(messages)), self._mistake(day))
+        messages += [(topic, json.dumps(beat).encode()) for topic, beat in self.counters.heartbeats()]
         if rng.random() < 0.2 and messages:
             messages.append(rng.choice(messages))
         return messages
@@ -136,6 +139,7 @@ class Traffic:
             lane = "fills" if event["event"] in {"fill", "bust"} else "orders"
             topic = f"connect/{order.pool}/{lane}" + (f"/{order.source}" if order.source else "")
             told = event | ({"time": time} if self.rng.random() < 0.8 else {})
+            told = self.counters.numbered(order.pool, order.source, told)
             if messages and messages[-1][0] == topic and self.rng.random() < 0.6:
                 messages[-1][1].append(told)
             else:
@@ -146,6 +150,8 @@ class Traffic:
         ]
 
     def _mistake(self, day: str) -> Payload:
+        if self.rng.random() < 0.4:
+            return self._numbered_mistake(day)
         pool = self.rng.choice(self.pools)
         good = json.dumps(self.new(self.order(day)))
         wrong = good.replace("}", ', "time": "2026-11-19T10:00:00+08:00"}')
@@ -161,3 +167,14 @@ class Traffic:
                 (f"connect/{pool}/orders/a", good.replace("}", ', "source": "b"}').encode()),
             )
         )
+
+    def _numbered_mistake(self, day: str) -> Payload:
+        """Say something wrong, with a number where its source counts; perhaps something good behind it."""
+        rng, bad = self.rng, self.order(day, self.rng.choice(("a", "b")))
+        wrong = rng.choice(({"price": "x"}, {"quantity": 0}, {"time": "2026-11-19T10:00:00+08:00"}))
+        told = [self.counters.numbered(bad.pool, bad.source, self.new(bad) | wrong)]
+        good = self.order(day, bad.source)
+        if (good.pool, good.source) == (bad.pool, bad.source):
+            told.append(self.counters.numbered(good.pool, good.source, self.new(good)))
+        topic = f"connect/{bad.pool}/orders" + (f"/{bad.source}" if bad.source else "")
+        return topic, json.dumps(told if len(told) > 1 else told[0]).encode()

@@ -27,12 +27,14 @@ from quota.rulebook import Calendar
 from tests.rigs import ms
 from tests.simulation.broker import Broker, Message
 from tests.simulation.cast import Cast
+from tests.simulation.disk import Disk, Writer, recording
 from tests.simulation.line import Line
+from tests.simulation.link import Link
 from tests.simulation.loop import OWNER, SimulatedLoop, Stalled
-from tests.simulation.store import Link, Truth
+from tests.simulation.store import Truth
 
 POOLS = (PoolName.NB_SH, PoolName.SB_SH)
-SETTLED_S = 60.0
+SETTLED_S = 30.0
 """How long (virtually) everything may take to come to rest once nothing goes wrong any more."""
 
 
@@ -68,6 +70,7 @@ class Life:
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
     running: Any = None
     root: asyncio.Task[None] | None = None
+    writer: Writer | None = None
     dead: bool = False
     stopping: bool = False
 
@@ -96,6 +99,8 @@ class World:
             self.rng.choice(("positive_balance", "positive_balance", "must_fit")),
             "open" if self.rng.random() < 0.85 else "halt",
         )
+        self.disk = Disk(self.loop, Random(self.rng.random())) if self.rng.random() < 0.8 else None
+        self.truth.page_size = self.rng.choice((2, 5, 1_000))
         self.life: Life | None = None
         self.lives: list[Life] = []
         self.links: list[Link] = []
@@ -188,7 +193,7 @@ class World:
             backoff_min_s=0.01,
             backoff_max_s=0.3,
         )
-        async with mqtt.MqttFeed(own) as feed:
+        async with recording(self, life, almanac.latest_day) as capture, mqtt.MqttFeed(own) as feed:
             life.running = cast["quota.running"].Running(
                 feed=feed,
                 ledger=link,
@@ -196,6 +201,7 @@ class World:
                 days=cast["quota.days"].Days(link, almanac, self.pools),
                 metrics=Metrics(self.pools, "1"),
                 record=link,
+                capture=capture,
             )
             if life.stopping:
                 life.running.stop()
@@ -209,6 +215,8 @@ class World:
         self.on_crash()
         life.dead = True
         life.link.cut()
+        if life.writer is not None:
+            life.writer.die()
         for line in life.lines:
             line.cut()
         for task in life.tasks:
@@ -261,11 +269,11 @@ class World:
         """Drop what is left of the tasks without a word."""
         self.loop.set_exception_handler(lambda *_: None)
         self.loop.each_step = lambda: None
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        for _ in range(10_000):
-            if not asyncio.all_tasks(self.loop):
+        for _ in range(1_000):
+            if not (left := asyncio.all_tasks(self.loop)):
                 break
+            for task in left:
+                task.cancel()
             try:
                 self.loop.run_until_complete(asyncio.sleep(0))
             except (Stalled, AssertionError):
