@@ -30,7 +30,9 @@ from quota.witness import Known
 
 LOOK_S = 0.2
 PAGE = 300
-_AGAIN_S = 30.0
+_AGAIN_S, _AWAY_S = 30.0, 1.0
+_LAG_MS = 2_000
+"""How far the record may be behind what we saw: so much of what gateways were answered it never had."""
 _TRIES = 100
 
 log = structlog.get_logger(__name__)
@@ -105,7 +107,7 @@ class Recovery:
             else:
                 await self._recover(pool, snapshot.pool)
         except LedgerUnavailable:
-            return  # the watch tells of it
+            self._again[pool] = now + _AWAY_S  # the watch tells of it
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason to stop deciding
             self._again[pool] = now + _AGAIN_S
             if self.waiting.get(pool) != str(error):
@@ -135,11 +137,22 @@ class Recovery:
                     raise
         if (differences := (await verify(self.record, pool)).differences) != ():
             raise Stopped(f"the day that was put back does not verify: {differences[0]}")
+        await self._demand_what_we_saw(pool, last_of(account))
         orders = await self._take_delivered(pool, trading_day)
         self._rebuilt[pool] = _Rebuilt(last_of(account), orders)
         self.waiting[pool] = "they are put back, and an operator has to resume it"
         log.warning("recovery.rebuilt", pool=pool, trading_day=trading_day)
         await self._finish(pool, await self.days.look(pool))
+
+    async def _demand_what_we_saw(self, pool: PoolName, written: Known) -> None:
+        """See that the last number that we saw is there, or was seen too late to be written down."""
+        known = self.days.witness.known.get(pool, written)
+        seen, last = known.claim, written.claim
+        if known.trading_day != written.trading_day or seen.seq <= last.seq:
+            return
+        there = [entry.balance_fen async for entry in self.record.journal(pool, seen.seq, seen.seq - 1)]
+        if there != [seen.balance_fen] and seen.at_ms - last.at_ms > _LAG_MS:
+            raise Stopped(f"seq {last.seq + 1} to {seen.seq} were answered and not written down")
 
     async def _has_all(self, pool: PoolName, written: Known) -> bool:
         """Attest a store that has all that was written down and all that we know: nothing is to be done."""

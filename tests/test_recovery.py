@@ -256,3 +256,16 @@ async def test_what_the_pool_takes_while_it_is_rebuilt_is_not_forgotten(
     monkeypatch.setattr(site.rig.store, "adopt", adopted_late)
     assert await site.looks() is Status.OPEN
     assert site.ids() == ["a", "b", "c", "gw", "d", "a", "s1"]
+
+
+async def test_what_was_seen_and_never_written_down_is_told_and_waits_for_a_person(site: Site) -> None:
+    early = await morning(site)
+    site.rig.now[0] += 10_000
+    for number in range(5):
+        await site.rig.store.reserve(NB_SH, buy(f"unwritten-{number}"), 60_000)
+    await site.rig.days.look(NB_SH)
+    site.changes_to(early)
+    assert await site.looks() is Status.HALTED
+    assert site.recovery.waiting[NB_SH] == "seq 7 to 11 were answered and not written down"
+    await site.rig.store.operate(NB_SH, RESUME)
+    assert await site.looks() is Status.OPEN

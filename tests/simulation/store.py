@@ -12,7 +12,7 @@ from quota.doubt import Claim
 from quota.events import Event, Numbers
 from quota.journal import Entry
 from quota.ledger import Act, Attestation, Snapshot
-from quota.memory import Book, _number
+from quota.book import Book, number_of
 from quota.numbers import MemorySources
 from quota.pool import Change, Opening
 from tests.folded import Record
@@ -97,7 +97,7 @@ class Truth(Record):
 
     async def changes(self, pool: PoolName, after: str, day: str = "") -> Sequence[Change]:
         changes = self._book(pool, day).changes
-        return [change for change in changes if _number(change.id) > _number(after)]
+        return [change for change in changes if number_of(change.id) > number_of(after)]
 
     async def page(self, pool: PoolName, first_seq: int, day: str = "") -> Sequence[Entry]:
         """Read a page of a journal."""
