@@ -6,13 +6,13 @@ import copy
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from quota.book import Book, number_of
 from quota.day import STORE_CHANGED, date_of
 from quota.decision import Attest, Decision, PoolName, Status
 from quota.doubt import Claim
 from quota.events import Event, Numbers
 from quota.journal import Entry
 from quota.ledger import Act, Attestation, Snapshot
-from quota.book import Book, number_of
 from quota.numbers import MemorySources
 from quota.pool import Change, Opening
 from tests.folded import Record
