@@ -8,11 +8,14 @@ import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from rich.console import Console
 from starlette.applications import Starlette
 
+from feeds.archive import Archive, archive_in
 from feeds.capture import CaptureSettings, FileCapture
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
@@ -21,7 +24,7 @@ from quota import http
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
-from quota.desk import screen
+from quota.desk import reporting, screen
 from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
@@ -36,7 +39,7 @@ from quota.running import Running
 from quota.store.nodes import connected
 from quota.store.record import RedisRecord
 
-__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "run_daemon"]
+__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "report", "run_daemon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ async def run_daemon(settings: Settings, options: Options) -> int:
             screen.chosen(Console(), embedded=options.embedded)(running, _notes(settings, address))
         )
         stack.callback(showing.cancel)
+        _report_by_itself(stack, settings, running)
         if not options.simulate:
             await running.run()
             return 0
@@ -132,6 +136,25 @@ async def _capture(
         keep_days=own.keep_days,
     )
     return await stack.enter_async_context(FileCapture(capture, almanac.latest_day, metrics.captured))
+
+
+def _report_by_itself(stack: AsyncExitStack, settings: Settings, running: Running) -> None:
+    """Have the report of each day written, where a record is kept."""
+    folder, recorder = settings.capture.folder, running.recorder
+    if folder is None or recorder is None:
+        return
+    mine = partial(Archive, folder, settings.mqtt.client_id, settings.mqtt.root)
+    day_end = reporting.DayEnd(running.days, mine, folder, version("quotad"), recorder.behind)
+    stack.callback(asyncio.create_task(day_end.run(), name="report").cancel)
+
+
+async def report(settings: Settings, day: str, folder: Path | None, out: Path | None) -> int:
+    """Write the report of a day from the record in a folder."""
+    folder = folder or settings.capture.folder
+    if folder is None:
+        raise ConfigError("capture.folder: is not set: name it with --capture")
+    archive = archive_in(folder, settings.mqtt.client_id, settings.mqtt.root)
+    return await asyncio.to_thread(reporting.tell, archive, day, out or folder, version("quotad"))
 
 
 def _mqtt(settings: Settings) -> MqttSettings:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from contextlib import suppress
+from datetime import date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +16,7 @@ import typer
 import uvloop
 
 from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
+from quota.assembly import report as report_day
 from quota.config import Settings, load
 from quota.decision import PoolName, Side
 from quota.desk import absent, audit, operator
@@ -25,6 +28,7 @@ from quota.money import yuan_to_fen
 _SIMULATED_DAY = "2026-11-23T08:59:50+08:00"
 _SIMULATED_SPEED = 108.0
 _SIMULATED_RATE = "0.91250"
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 app = typer.Typer(
     help="Watches the daily quota of Stock Connect: MQTT in, decisions in Redis, metrics for Prometheus.",
@@ -36,6 +40,13 @@ app = typer.Typer(
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
 Pool = Annotated[PoolName, typer.Argument(help="NB-SH, NB-SZ, SB-SH or SB-SZ.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why: it is journalled with your name and host.")]
+
+
+def _day(text: str) -> str:
+    if _DATE.fullmatch(text):
+        with suppress(ValueError):
+            return date.fromisoformat(text).isoformat()
+    raise typer.BadParameter("must be a date like 2026-11-23")
 
 
 def _market_time(text: str) -> datetime:
@@ -139,6 +150,23 @@ def gaps(
     if reason:
         raise typer.BadParameter("--reason needs --accept")
     _end_with(lambda: absent.gaps(settings, pools))
+
+
+@app.command()
+def report(
+    day: Annotated[str, typer.Argument(parser=_day, metavar="DAY", help="A date like 2026-11-23.")],
+    config: Config = None,
+    *,
+    capture: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of the record; else capture.folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write; else beside the record.")
+    ] = None,
+) -> None:
+    """Write the report of a day from its record; exits 1 where the record is damaged or lacks entries."""
+    settings = _settings(config)
+    _end_with(lambda: report_day(settings, day, capture, out))
 
 
 @app.command()
