@@ -19,7 +19,7 @@ from bench.rows import Bar, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import Decision, PoolName
 from quota.events import Event
-from quota.ledger import packed
+from quota.rows import packed
 from quota.store.record import keys
 
 POOL = PoolName.NB_SH

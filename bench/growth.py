@@ -16,7 +16,8 @@ from bench.market import afterwards, fresh_ids, new
 from bench.rows import Bar, Row, compared, in_turns
 from bench.stores import Store, ledger_of, opened
 from quota.decision import PoolName
-from quota.ledger import RedisLedger, packed
+from quota.ledger import RedisLedger
+from quota.rows import packed
 from quota.store.record import keys
 
 SIZE = 256

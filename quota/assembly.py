@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from feeds.archive import Archive, archive_in
 from feeds.capture import CaptureSettings, FileCapture
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
+from feeds.recorded import FileRecorded
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
 from quota import http
@@ -34,6 +35,7 @@ from quota.metrics import Metrics
 from quota.notify import Notifier
 from quota.page.live import Live
 from quota.proof.verify import verify
+from quota.recovery import Recovery
 from quota.rulebook import Calendar
 from quota.running import Running
 from quota.store.nodes import connected
@@ -79,6 +81,8 @@ async def run_daemon(settings: Settings, options: Options) -> int:
         pages.state.broadcast.end()
         if summary is None:
             return 0
+        if running.capture is not None:
+            await report(settings, summary.trading_day.isoformat(), None, None)
         found = [await verify(RedisRecord(library), pool) for pool in settings.market.pools]
         return screen.end_of_day(Console(), summary.pools, running.watch.reports(), found)
 
@@ -107,14 +111,16 @@ async def _parts(stack: AsyncExitStack, settings: Settings, options: Options, li
     )
     feed = await stack.enter_async_context(MqttFeed(_mqtt(settings)))
     metrics = Metrics(market.pools, version("quotad"))
+    days = Days(ledger, almanac, market.pools)
     running = Running(
         feed=feed,
         ledger=ledger,
         library=library,
-        days=Days(ledger, almanac, market.pools),
+        days=days,
         metrics=metrics,
         record=ledger.record,
         capture=await _capture(stack, settings, almanac, metrics),
+        recovery=_recovery(settings, ledger, days),
         notifier=Notifier.from_environment(os.environ),
     )
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -155,6 +161,15 @@ async def report(settings: Settings, day: str, folder: Path | None, out: Path | 
         raise ConfigError("capture.folder: is not set: name it with --capture")
     archive = archive_in(folder, settings.mqtt.client_id, settings.mqtt.root)
     return await asyncio.to_thread(reporting.tell, archive, day, out or folder, version("quotad"))
+
+
+def _recovery(settings: Settings, ledger: RedisLedger, days: Days) -> Recovery | None:
+    """Read the same record again where a store has lost something of a day."""
+    folder, mqtt = settings.capture.folder, settings.mqtt
+    if folder is None:
+        return None
+    recorded = FileRecorded(folder, mqtt.client_id, mqtt.root)
+    return Recovery(ledger, ledger.record, days, recorded, settings.recovery.resume == "auto")
 
 
 def _mqtt(settings: Settings) -> MqttSettings:

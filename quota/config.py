@@ -168,6 +168,15 @@ class Capture(Section):
     rotate_mib: Annotated[Whole, between(1, 65_536)] = 256
 
 
+class Recovery(Section):
+    """What becomes of a day that was rebuilt because the store had lost entries of it.
+
+    ``auto``: it takes buys again once it verifies; ``operator``: once an operator resumes it.
+    """
+
+    resume: Literal["auto", "operator"] = "operator"
+
+
 class Settings(BaseSettings):
     """All settings. Built by ``load`` alone, which hands over file and environment."""
 
@@ -185,6 +194,7 @@ class Settings(BaseSettings):
     market: Market
     alerts: Alerts = Alerts()
     capture: Capture = Capture()
+    recovery: Recovery = Recovery()
 
     @classmethod
     def settings_customise_sources(

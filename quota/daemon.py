@@ -198,7 +198,7 @@ class Daemon:
                 await self._persist(self._days.open_due, pool, chunk.opens)
             started = asyncio.get_running_loop().time()
             done = await self._persist(self._ledger.apply, pool, chunk.events)
-            self._days.witness.decided(pool, done)
+            self._days.witness.decided(pool, chunk.events, done)
             decisions += done
             self._metrics.applied(len(chunk.events), asyncio.get_running_loop().time() - started)
         return decisions

@@ -21,6 +21,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 OPENED_LATE = "opened late: usage until now is unknown"
 STORE_CHANGED = "store changed"
+REBUILT = "rebuilt"
+
+BY_STORE = frozenset({STORE_CHANGED, REBUILT})
+"""Halts that end when somebody attests the pool: whether it has all that was answered is not known yet."""
 
 _WORDS_MAX = 1024
 
@@ -105,16 +109,16 @@ def opening_refused(pool: Pool | None, opening: Opening, now_ms: int) -> str | N
 
 def inherited_halt(pool: Pool | None) -> str:
     """Tell what the day before leaves to a day. That the store changed concerns what is over."""
-    return "" if pool is None or pool.halted == STORE_CHANGED else pool.halted
+    return "" if pool is None or pool.halted in BY_STORE else pool.halted
 
 
 def is_late(pool: Pool | None, opening: Opening, run_id: str, now_ms: int) -> bool:
     """Tell whether a day opens halted: orders of it may have come that this store does not know of.
 
-    Its opening phase has begun, and the store is empty, or another one than before.
+    Its opening phase has begun, or it was open before, and the store is empty or another one than before.
     """
     same = pool is not None and pool.attested in {run_id, ""}
-    began = now_ms >= segments(opening.schedule)[0][0]
+    began = opening.lost or now_ms >= segments(opening.schedule)[0][0]
     return not same and began and not opening.open_late and not inherited_halt(pool)
 
 
@@ -152,8 +156,9 @@ def resumed(pool: Pool, run_id: str, now_ms: int) -> Pool:
     Behind an operator's halt that of a changed store may come to light. Who lifts that answers for the store.
     """
     after = judged(pool, now_ms)
-    if pool.halted != STORE_CHANGED and pool.attested != run_id:
-        return acted(replace(after, halted=STORE_CHANGED), now_ms)
+    if pool.halted not in BY_STORE and pool.attested != run_id:
+        halted = REBUILT if pool.attested == REBUILT else STORE_CHANGED
+        return acted(replace(after, halted=halted), now_ms)
     return acted(replace(after, halted="", attested=run_id, doubted=""), now_ms)
 
 
@@ -175,8 +180,8 @@ def words_refused(reason: str, user: str, host: str) -> str | None:
     for name, text in (("reason", reason), ("user", user), ("host", host)):
         if len(text.encode()) > _WORDS_MAX or _CONTROL.search(text) or (name == "reason" and not text):
             return f"{name}: must be some text without control characters, of at most {_WORDS_MAX} bytes"
-    if reason == STORE_CHANGED:
-        return f"reason: {STORE_CHANGED} is what the store alone says"
+    if reason in BY_STORE:
+        return f"reason: {reason} is what the store alone says"
     return None
 
 

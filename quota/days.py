@@ -91,13 +91,20 @@ class Days:
         self._marks: dict[str, date] = {}
 
     async def look(self, pool: PoolName, published: str = "") -> Snapshot:
-        """Judge a pool's clock and remember how it stands; where its store has changed, say what we know."""
+        """Judge a pool's clock and remember how it stands; where its store has changed, say what we know.
+
+        A day that we know was open and that the store has lost is opened at once, halted: what comes
+        now belongs to it.
+        """
         snapshot = await self._ledger.tick(pool, published)
         if await self.witness.attests(pool, snapshot):
             snapshot = await self._ledger.tick(pool, published)
             await self.witness.attests(pool, snapshot)
         self.snapshots[pool] = snapshot
-        return snapshot
+        day = self.due(pool)
+        if day is not None and self.witness.knew(pool, day.isoformat()):
+            await self._open(pool, day)
+        return self.snapshots[pool]
 
     def due(self, pool: PoolName) -> date | None:
         """The day that should open by now; None where the open one is right."""
@@ -178,7 +185,7 @@ class Days:
         seen = self.snapshots[pool].pool
         is_new = seen is None or seen.trading_day != opening.trading_day
         if is_new and self.witness.misses(pool, opening.trading_day):
-            opening = replace(opening, open_late=False)
+            opening = replace(opening, open_late=False, lost=True)
         try:
             if await self._ledger.open_day(pool, opening):
                 log.info("day.opened", pool=pool, trading_day=day.isoformat())

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from quota.day import STORE_CHANGED
+from quota.day import BY_STORE, STORE_CHANGED
 from quota.journal import Entry
 from quota.pool import Pool
 
@@ -74,7 +74,7 @@ def guarded(pool: Pool, server: str) -> Pool:
 
 def attested(pool: Pool, server: str) -> Pool:
     """Take a server for one that has lost nothing."""
-    halted = "" if pool.halted == STORE_CHANGED else pool.halted
+    halted = "" if pool.halted in BY_STORE else pool.halted
     return replace(pool, attested=server, doubted="", halted=halted)
 
 

@@ -2,8 +2,8 @@
 
 An event stands in it as one line of words: its name, its required fields in the order of the
 contract, then the optional ones that it has as ``name=value``. No field but the symbol can hold a
-space, and that one is percent-encoded, so the line reads back. A reservation with a hold ends in
-``hold_ms=…``; what becomes of a reservation is a line of its own, ``lapsed ORDER_ID``.
+space, and that one is percent-encoded, so the line reads back. A reservation ends in ``hold_ms=…``,
+0 where it has no hold; what becomes of it is a line of its own, ``lapsed ORDER_ID``.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class End(msgspec.Struct, frozen=True):
 
 
 def held_line(event: NewOrder, hold_ms: int) -> str:
-    """Write a reservation with a hold as the journal keeps it."""
+    """Write a reservation as the journal keeps it; ``hold_ms`` is 0 where it has no hold."""
     return f"{line(event)} hold_ms={hold_ms}"
 
 
 def hold_ms_of(text: str) -> int | None:
-    """Read the hold time of a reservation's line; None where it has none."""
+    """Read the hold time of a reservation's line, 0 for none; None where the line is not marked as one."""
     match = _HOLD.fullmatch(text)
     return int(match[1]) if match else None
 

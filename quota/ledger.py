@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, time
-from typing import Any, Protocol, assert_never
+from typing import Any, Protocol
 
 import msgspec
 
 from quota.decision import Attest, Decision, PoolName, Release, Side, Status, Verdict
 from quota.doubt import Claim
 from quota.errors import ConfigError
-from quota.events import MARKET_TZ, Bust, Cancelled, Event, Fill, NewOrder, Rejected
-from quota.journal import line
+from quota.events import MARKET_TZ, Event, NewOrder
+from quota.journal import Entry
 from quota.library import Library
 from quota.numbers import Sources
 from quota.pool import Change, Opening, Pool
+from quota.rows import packed, packed_entries, packed_terms
 from quota.store.record import RedisRecord, keys, pool_of
 from quota.store.sources import RedisSources
 
@@ -70,6 +71,13 @@ class Attestation(msgspec.Struct, frozen=True, array_like=True):
     detail: str = ""
 
 
+class Replayed(msgspec.Struct, frozen=True, array_like=True):
+    """How far a lost day is put back; ``detail`` says why it comes no further, empty where all was taken."""
+
+    seq: int
+    detail: str = ""
+
+
 class Ledger(Protocol):
     """What keeps the pools. Every method is atomic for its pool, and safe to repeat.
 
@@ -115,42 +123,32 @@ class Ledger(Protocol):
         """
         ...
 
+    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+        """Put entries of a lost day back, beside the pool, all of them or none.
+
+        ``terms`` is the pool before its first entry. The entries come in order, a few hundred in a call;
+        those that are put back already have to be the same, so that a page may be repeated. Each is
+        judged at its own time and keeps its verdict, number and text. One whose ``seq`` is 0 takes the
+        next number, and has no effect where it is known; without a verdict it is decided as of its
+        time. Refused where the pool is attested.
+        """
+        ...
+
+    async def adopt(self, pool: PoolName, trading_day: str, seq: int, live_seq: int) -> Replayed:
+        """Put the day that was put back in the pool's place, halted until it is attested or resumed.
+
+        ``seq`` is its last number; ``live_seq`` the number of the same day's in the pool (0 for none)
+        up to which everything has been put back too. What the pool took since then, a thousand entries
+        at most, is put back in this step.
+        """
+        ...
+
 
 def day_ms(trading_day: str) -> tuple[int, int]:
     """Say when a date of the market begins and ends, in milliseconds since the epoch."""
     midnight = datetime.combine(date.fromisoformat(trading_day), time(), MARKET_TZ)
     starts_ms = int(midnight.timestamp()) * 1000
     return starts_ms, starts_ms + 86_400_000
-
-
-def packed(events: Sequence[Event]) -> bytes:
-    """Pack events as ``quota_apply`` takes them."""
-    return msgspec.msgpack.encode([_row(event) for event in events])
-
-
-def _row(event: Event) -> tuple[str, str, str, int, int, str, str, str]:
-    order_id, date, text = event.order_id, _market_date(event), line(event)
-    match event:
-        case NewOrder():
-            return "new", order_id, event.side, event.price_milli, event.quantity, "", date, text
-        case Fill():
-            return "fill", order_id, event.side, event.price_milli, event.quantity, event.exec_id, date, text
-        case Bust():
-            return "bust", order_id, event.side, event.price_milli, event.quantity, event.exec_id, date, text
-        case Cancelled():
-            return "cancelled", order_id, "", 0, 0, "", date, text
-        case Rejected():
-            return "rejected", order_id, "", 0, 0, "", date, text
-        case _:
-            assert_never(event)
-
-
-def _market_date(event: Event) -> str:
-    """Write the event's date in UTC+8; what is written in that offset says it already."""
-    if event.time.endswith("+08:00"):
-        return event.time[:10]
-    day = event.market_date
-    return day.isoformat() if day else ""
 
 
 class RedisLedger:
@@ -183,7 +181,7 @@ class RedisLedger:
         fields = msgspec.to_builtins(opening)
         fields["levels"] = " ".join(str(level) for level in opening.levels)
         fields["resumes_in_opening"] = int(opening.resumes_in_opening)
-        fields["open_late"] = int(opening.open_late)
+        fields["open_late"], fields["lost"] = int(opening.open_late), int(opening.lost)
         fields["starts_ms"], fields["ends_ms"] = day_ms(opening.trading_day)
         outcome, detail = await self._call("quota_open", pool, msgspec.msgpack.encode(fields))
         if outcome == b"refused":
@@ -210,6 +208,16 @@ class RedisLedger:
         """Say which numbers we know."""
         reply = await self._library.call("quota_attest", keys(pool), msgspec.msgpack.encode(claims))
         return msgspec.convert([word.decode() for word in reply], Attestation)
+
+    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+        """Put entries back in one function call."""
+        seq, detail = await self._call("quota_replay", pool, packed_terms(terms), packed_entries(entries))
+        return Replayed(seq, detail.decode())
+
+    async def adopt(self, pool: PoolName, trading_day: str, seq: int, live_seq: int) -> Replayed:
+        """Put the day that was put back in the pool's place."""
+        came, detail = await self._call("quota_adopt", pool, trading_day, str(seq), str(live_seq))
+        return Replayed(came, detail.decode())
 
     async def reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None = None) -> Reservation:
         """Decide and charge an order as gateways do; raises LedgerCorrupt for malformed arguments."""

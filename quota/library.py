@@ -24,7 +24,7 @@ from quota.store.nodes import Nodes, only
 
 VERSION = 3
 EVENTS = ("new", "cancelled", "rejected", "fill", "bust")
-LUA_FILES = ("quota.lua", "holds.lua", "batch.lua", "gateway.lua", "day.lua", "gaps.lua")
+LUA_FILES = ("quota.lua", "holds.lua", "batch.lua", "gateway.lua", "day.lua", "replay.lua", "gaps.lua")
 _TEXT = "\n".join(resources.files("quota").joinpath("lua", name).read_text() for name in LUA_FILES)
 DIGEST = hashlib.sha256(_TEXT.encode()).hexdigest()[:16]
 SOURCE = _TEXT.replace("@digest@", DIGEST)

@@ -6,35 +6,22 @@ the two can be compared.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from quota import day, doubt, holds, rules
+from quota import day, doubt, holds, rebuild, rules
+from quota.book import Book, entry_of, number_of
 from quota.decision import Attest, Decision, Outcome, PoolName, Release, Status, Violation
 from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Bust, Event, Fill, NewOrder
 from quota.journal import End, Entry, held_line, line
-from quota.ledger import Act, Attestation, Released, Reservation, Snapshot
+from quota.ledger import Act, Attestation, Released, Replayed, Reservation, Snapshot
 from quota.numbers import MemorySources
-from quota.pool import Change, Execution, Opening, Order, Pool
+from quota.pool import Change, Opening, Order, Pool
 
-
-@dataclass(slots=True)
-class Book:
-    """Everything kept of one pool."""
-
-    pool: Pool | None = None
-    orders: dict[str, Order] = field(default_factory=dict)
-    executions: dict[str, Execution] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
-    journal: list[Entry] = field(default_factory=list)
-    published: str = "0-0"
-    next_rate: tuple[str, str] = ("", "")
-    holds: dict[str, int] = field(default_factory=dict)
+__all__ = ["Book", "MemoryLedger"]
 
 
 class MemoryLedger:
@@ -59,24 +46,12 @@ class MemoryLedger:
         if step is None:
             return decision
         if decision.outcome is Outcome.DUPLICATE:
-            self._write(book, step, event.order_id, End("confirmed", event.order_id).line(), now_ms)
+            book.write(step, event.order_id, End("confirmed", event.order_id).line(), now_ms)
             return decision
         if step.execution is not None and isinstance(event, Fill | Bust):
             book.executions[event.exec_id] = step.execution
-        self._write(book, step, event.order_id, line(event), now_ms)
+        book.write(step, event.order_id, line(event), now_ms)
         return decision
-
-    def _write(self, book: Book, step: rules.Step, order_id: str, text: str, now_ms: int) -> None:
-        """Keep what a step made of an order, and journal it."""
-        self._become(book, step.pool, now_ms, f"{text.partition(' ')[0]} {order_id}")
-        if step.order is not None:
-            book.orders[order_id] = step.order
-            if not step.order.reserved:
-                book.holds.pop(order_id, None)
-        decided = step.decision.outcome is Outcome.APPLIED
-        entry = _entry(step.pool, now_ms, text)
-        verdict = step.decision.verdict if decided else None
-        book.journal.append(replace(entry, verdict=verdict, violations=step.violations))
 
     # Reservations.
 
@@ -91,12 +66,13 @@ class MemoryLedger:
         self.books[pool] = book
         if step is None:
             return decision
-        if hold_ms is None or step.order is None or not step.order.reserved:
-            self._write(book, step, order.order_id, line(order), now_ms)
-        else:
-            book.holds[order.order_id] = now_ms + hold_ms
-            step = step._replace(pool=holds.with_lapse(step.pool, now_ms + hold_ms))
-            self._write(book, step, order.order_id, held_line(order, hold_ms), now_ms)
+        text = line(order)
+        if step.order is not None and step.order.reserved:
+            text = held_line(order, hold_ms or 0)
+            if hold_ms is not None:
+                book.holds[order.order_id] = now_ms + hold_ms
+                step = step._replace(pool=holds.with_lapse(step.pool, now_ms + hold_ms))
+        book.write(step, order.order_id, text, now_ms)
         return decision
 
     async def reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None = None) -> Reservation:
@@ -120,7 +96,7 @@ class MemoryLedger:
             if step is None:
                 raise LedgerCorrupt(f"QUOTAINVALID {rules.REASONS[Violation.OUT_OF_RANGE]}")
             step = rules.numbered(step, now_ms)
-            self._write(book, step, order_id, End("released", order_id).line(), now_ms)
+            book.write(step, order_id, End("released", order_id).line(), now_ms)
         self.books[pool] = book
         return Released(outcome, book.pool.balance_fen, book.pool.seq)
 
@@ -130,30 +106,27 @@ class MemoryLedger:
         """Bring a pool up to the present moment: its server, its holds, its clock."""
         if book.pool is None:
             return
-        self._become(book, doubt.guarded(book.pool, self.run_id), now_ms, day.STORE_CHANGED)
+        book.become(doubt.guarded(book.pool, self.run_id), now_ms, day.STORE_CHANGED)
         if 0 < book.pool.next_lapse_ms <= now_ms:
             for order_id in holds.due(book.pool, book.holds, now_ms):
                 self._lapse(book, book.pool, order_id, now_ms)
             next_lapse_ms = min(book.holds.values(), default=0)
             book.pool = replace(book.pool, next_lapse_ms=next_lapse_ms)
-        self._become(book, day.judged(book.pool, now_ms), now_ms, "clock")
+        book.become(day.judged(book.pool, now_ms), now_ms, "clock")
 
     def _lapse(self, book: Book, pool: Pool, order_id: str, now_ms: int) -> None:
         at_ms = holds.as_of(pool, book.holds.pop(order_id), now_ms)
         pool = day.judged(pool, at_ms)
-        self._become(book, pool, now_ms, "clock")
+        book.become(pool, now_ms, "clock")
         order = book.orders.get(order_id, Order())
         if not order.reserved:
             return
         step = rules.numbered(holds.lapsed(pool, order), at_ms)
-        self._write(book, step, order_id, End("lapsed", order_id).line(), now_ms)
+        book.write(step, order_id, End("lapsed", order_id).line(), now_ms)
 
     def _seen(self, pool: PoolName, now_ms: int) -> Book:
         """Show a book as it is at this moment, and leave the book itself as it is."""
-        book = self.books[pool]
-        seen = copy.copy(book)
-        seen.orders, seen.holds = dict(book.orders), dict(book.holds)
-        seen.changes, seen.journal = list(book.changes), list(book.journal)
+        seen = self.books[pool].copied()
         self._catch_up(seen, now_ms)
         return seen
 
@@ -184,16 +157,16 @@ class MemoryLedger:
             return False
         late = day.is_late(book.pool, opening, self.run_id, now_ms)
         fresh = day.opened(book.pool, opening, self.run_id, now_ms)
-        carried = [change for change in book.changes if _number(change.id) > _number(book.published)]
+        carried = [change for change in book.changes if number_of(change.id) > number_of(book.published)]
         was, book.pool, book.changes = book.pool, None, carried
         book.orders, book.executions, book.holds, book.journal, book.next_rate = {}, {}, {}, [], ("", "")
-        self._note(book, day.changes(was, fresh, now_ms=now_ms, reason=day.OPENED_LATE if late else "opened"))
+        book.note(day.changes(was, fresh, now_ms=now_ms, reason=day.OPENED_LATE if late else "opened"))
         book.pool = fresh
         return True
 
     async def changes(self, pool: PoolName, after: str) -> Sequence[Change]:
         """Return the changes after an id."""
-        return [change for change in self.books[pool].changes if _number(change.id) > _number(after)]
+        return [change for change in self.books[pool].changes if number_of(change.id) > number_of(after)]
 
     async def set_rate(self, pool: PoolName, trading_day: str, rate: str) -> str:
         """Set the rate, unless an event has come."""
@@ -207,7 +180,7 @@ class MemoryLedger:
         if book.orders or book.executions:
             return "refused"
         self._catch_up(book, now_ms)
-        self._become(book, replace(book.pool, rate=rate), now_ms, "rate")
+        book.become(replace(book.pool, rate=rate), now_ms, "rate")
         return "set"
 
     async def operate(self, pool: PoolName, act: Act) -> Status:
@@ -220,8 +193,8 @@ class MemoryLedger:
             raise ConfigError(f"{pool}: {refused}")
         after = _acted(pool, was, act, self.run_id, now_ms)
         self.books[pool] = book
-        self._become(book, after, now_ms, act.reason)
-        entry = replace(_entry(after, now_ms, act.act), reason=act.reason, user=act.user, host=act.host)
+        book.become(after, now_ms, act.reason)
+        entry = replace(entry_of(after, now_ms, act.act), reason=act.reason, user=act.user, host=act.host)
         limits = replace(entry, was_fen=was.limit_fen, limit_fen=after.limit_fen, reopen=act.reopen)
         book.journal.append(limits)
         return after.status
@@ -240,24 +213,45 @@ class MemoryLedger:
         lost = lost or next(filter(None, (doubt.lost_of(claim, inherited, entries) for claim in claims)), "")
         if lost:
             after = doubt.doubted(was, self.run_id, lost) if is_attested else doubt.known_lost(was, lost)
-            self._become(book, after, now_ms, day.STORE_CHANGED)
+            book.become(after, now_ms, day.STORE_CHANGED)
             return Attestation(Attest.REFUSED, lost)
         if is_attested:
             return Attestation(Attest.ALREADY)
         if late := doubt.stale(claims, inherited, entries):
             return Attestation(Attest.REFUSED, late)
-        self._become(book, doubt.attested(was, self.run_id), now_ms, "attested")
+        book.become(doubt.attested(was, self.run_id), now_ms, "attested")
         return Attestation(Attest.ATTESTED)
 
-    def _become(self, book: Book, pool: Pool, now_ms: int, reason: str) -> None:
-        if book.pool is not None:
-            self._note(book, day.changes(book.pool, pool, now_ms=now_ms, reason=reason))
-        book.pool = pool
+    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+        """Put entries of a lost day back, beside the pool."""
+        book = self.books[pool]
+        if (refused := rebuild.refused(book.pool, terms.trading_day, self.run_id)) is not None:
+            return Replayed(0, refused)
+        aside = book.aside
+        if aside is None or aside.pool is None or aside.pool.trading_day != terms.trading_day:
+            last_change = book.changes[-1].id if book.changes else book.published
+            aside = rebuild.begun(terms, entries[0].time_ms if entries else 0, last_change)
+        replayed = rebuild.put_back(aside, entries)
+        book.aside = book.aside if replayed.detail else aside
+        return replayed
 
-    def _note(self, book: Book, changes: Sequence[Change]) -> None:
-        for change in changes:
-            last = _number(book.changes[-1].id if book.changes else book.published)
-            book.changes.append(replace(change, id=f"{last[0] + 1}-0"))
+    async def adopt(self, pool: PoolName, trading_day: str, seq: int, live_seq: int) -> Replayed:
+        """Put the day that was put back in the pool's place."""
+        book = self.books[pool]
+        live, aside = book.pool, book.aside
+        done = live is not None and (live.trading_day, live.attested) == (trading_day, day.REBUILT)
+        if live is not None and aside is None and done:
+            return Replayed(live.seq)
+        refused = rebuild.adoption_refused(book, trading_day, seq, live_seq, self.run_id)
+        if refused is not None or aside is None or aside.pool is None:
+            return Replayed(aside.pool.seq if aside and aside.pool else 0, refused or "")
+        if wrong := rebuild.put_since_back(book, aside, live_seq):
+            return Replayed(aside.pool.seq, wrong)
+        self.books[pool] = rebuild.adopted(live, aside, book.next_rate, self._now_ms())
+        return Replayed(self._last_seq(pool))
+
+    def _last_seq(self, pool: PoolName) -> int:
+        return self.books[pool].journal[-1].seq if self.books[pool].journal else 0
 
 
 def _acted(name: PoolName, pool: Pool, act: Act, run_id: str, now_ms: int) -> Pool:
@@ -274,20 +268,3 @@ def _acted(name: PoolName, pool: Pool, act: Act, run_id: str, now_ms: int) -> Po
             return day.limited(pool, act.limit_fen, now_ms, reopen=act.reopen)
         case _:
             raise ConfigError(f"{name}: unknown act {act.act!r}")
-
-
-def _entry(pool: Pool, now_ms: int, event: str) -> Entry:
-    return Entry(
-        seq=pool.seq,
-        event=event,
-        verdict=None,
-        balance_fen=pool.balance_fen,
-        status=pool.status,
-        phase=pool.phase,
-        time_ms=now_ms,
-    )
-
-
-def _number(entry_id: str) -> tuple[int, int]:
-    ms, _, place = entry_id.partition("-")
-    return int(ms), int(place)

@@ -80,7 +80,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """What a trading day starts with: the settings and the rulebook's word for one pool.
 
     ``open_late`` lets a day open on an empty store after its opening phase began; otherwise it
-    opens halted. ``keep_days`` is how many earlier days stay in the store.
+    opens halted, and so it does at any time where it is known that the day was open and is ``lost``.
+    ``keep_days`` is how many earlier days stay in the store.
     """
 
     trading_day: str
@@ -93,6 +94,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = "real"
     open_late: bool = False
     keep_days: int = 1
+    lost: bool = False
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True):

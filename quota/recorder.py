@@ -114,8 +114,10 @@ class Recorder:
     async def _look(self, name: PoolName) -> bool:
         """Write down what is new of a pool whose day is open. What fails is no reason to stop deciding."""
         snapshot = self.days.snapshots.get(name)
-        if snapshot is None or snapshot.pool is None:
-            return False
+        if snapshot is None or snapshot.pool is None or not self.days.witness.trusts(name, snapshot):
+            return (
+                False  # what a store has taken that lost entries stands behind what it had, once that is back
+            )
         try:
             more = await self._follow(name, snapshot, snapshot.pool)
         except (LedgerUnavailable, CaptureUnavailable):

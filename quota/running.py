@@ -26,6 +26,7 @@ from quota.metrics import Metrics
 from quota.notify import Notifier
 from quota.pool import Change
 from quota.recorder import Journals, Recorder
+from quota.recovery import Recovery
 from quota.watch import Watch
 
 END_S = 3.0
@@ -56,6 +57,7 @@ class Running:
     record: Source
     capture: Recording | None = None
     notifier: Notifier = field(default_factory=Notifier)
+    recovery: Recovery | None = None
     daemon: Daemon = field(init=False)
     watch: Watch = field(init=False)
     follower: Follower = field(init=False)
@@ -75,8 +77,15 @@ class Running:
 
     def warnings(self) -> Sequence[str]:
         """What will need a person soon, though we are ready."""
+        recovering = self.recovery.warnings() if self.recovery else ()
         recorded = self.recorder.warnings() if self.recorder else ()
-        return [*self.watch.missing(), *self.watch.warnings(), *self.follower.warnings(), *recorded]
+        return [
+            *self.watch.missing(),
+            *self.watch.warnings(),
+            *self.follower.warnings(),
+            *recorded,
+            *recovering,
+        ]
 
     def stop(self) -> None:
         """Ask for the end: the batch in hand is finished and acknowledged first."""
@@ -94,6 +103,8 @@ class Running:
         working = [consumer, watcher, follower]
         if self.recorder is not None:
             working.append(asyncio.create_task(self.recorder.run(), name="record"))
+        if self.recovery is not None:
+            working.append(asyncio.create_task(self.recovery.run(), name="recover"))
         stop = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             await asyncio.wait({*working, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,6 +119,8 @@ class Running:
         while not self._stop.is_set():
             try:
                 await self.library.load()
+                if self.recovery is not None:
+                    await self.recovery.learn()
                 await self.days.begin()
                 await self.watch.tick()
             except LedgerUnavailable as error:

@@ -121,8 +121,9 @@ class Watch:
         with suppress(FeedUnavailable):
             self._tell_status(pool, told, report_of(pool, snapshot, clock))
             confirmed = told.confirming is None or told.confirming.done()
-            if confirmed and snapshot.last_change != (told.change or snapshot.published):
-                await self._tell_changes(pool, told, told.change or snapshot.published)
+            after = _later(told.change or "0-0", snapshot.published)
+            if confirmed and snapshot.last_change != after:
+                await self._tell_changes(pool, told, after)
 
     def _tell_status(self, pool: PoolName, told: _Told, report: StatusReport) -> None:
         """Publish a report: at once when a word of it changed, else once a second, else every five."""
@@ -204,6 +205,11 @@ class Watch:
             ),
             *(ends if left < _CALENDAR_WARNING_DAYS else ()),
         ]
+
+
+def _later(change: str, other: str) -> str:
+    """The later one of two ids. The store may know more: what came back with a lost day was told before."""
+    return max(change, other, key=lambda it: tuple(map(int, it.split("-"))))
 
 
 @lru_cache(maxsize=64)

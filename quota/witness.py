@@ -7,65 +7,98 @@ seen a pool's last numbers can tell whether they are there.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
 
 from quota.clock import MarketClock
+from quota.day import OPENED_LATE, REBUILT
 from quota.decision import Attest, Decision, Outcome, PoolName, Status
 from quota.doubt import Claim
+from quota.events import Event
 from quota.ledger import Attestation, Ledger, Snapshot
 from quota.pool import Pool
 
-_GONE = "the store has nothing of the day any more"
+GONE = "the store has nothing of the day any more"
 _UNSEEN = "this daemon has not seen the day on the store before"
+_BATCHES = 200
 
 log = structlog.get_logger(__name__)
 
 
-class _Seen(NamedTuple):
-    """The last number of a day that we saw, and on which server (empty: we do not know yet)."""
+class Known(NamedTuple):
+    """The last number of a day that we know, and on which server (empty: that is not known)."""
 
     trading_day: str
     server: str
     claim: Claim
 
 
-class Witness:
-    """Remembers each pool's last numbers. ``doubts`` says why a pool's store was not attested.
+class Batch(NamedTuple):
+    """What the ledger did for us at one moment of our clock, on the day that we knew to be open."""
 
-    ``known`` are numbers of attested servers, ``owed`` those that were acknowledged on one that was not.
+    trading_day: str
+    time_ms: int
+    events: Sequence[Event]
+    decisions: Sequence[Decision]
+
+
+class Witness:
+    """Remembers each pool's last numbers, and what was decided for us lately.
+
+    ``doubts`` says why a pool's store was not attested; ``lost`` are the pools whose day had to be opened
+    anew, because the store had nothing of it any more. ``known`` are numbers of attested servers; what was
+    acknowledged on one that was not is owed by the next one.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.doubts: dict[PoolName, str] = {}
+        self.lost: set[PoolName] = set()
+        self.known: dict[PoolName, Known] = {}
         self._ledger = ledger
-        self._known: dict[PoolName, _Seen] = {}
-        self._owed: dict[PoolName, _Seen] = {}
+        self._owed: dict[PoolName, Known] = {}
+        self._recent: dict[PoolName, deque[Batch]] = {}
         self._refused: dict[PoolName, str] = {}
         self._skew_ms = 0
 
-    def decided(self, pool: PoolName, decisions: Sequence[Decision]) -> None:
+    def learn(self, pool: PoolName, known: Known) -> None:
+        """Take in what was written down before we came; what we have seen ourselves counts more."""
+        if pool not in self.known:
+            self.known[pool] = known
+
+    def decided(self, pool: PoolName, events: Sequence[Event], decisions: Sequence[Decision]) -> None:
         """Take in what the ledger did for us. What a halted pool says may come from a changed store."""
-        known, at_ms = self._known.get(pool), MarketClock.local_ms() + self._skew_ms
+        known, now_ms = self.known.get(pool), MarketClock.local_ms()
+        batch = Batch(known.trading_day if known else "", now_ms, events, decisions)
+        self._recent.setdefault(pool, deque(maxlen=_BATCHES)).append(batch)
         if known is None:
             return
         for decision in decisions:
             seq, balance_fen = decision.seq, decision.balance_fen
             if decision.outcome is not Outcome.APPLIED or seq is None or balance_fen is None:
                 continue
-            claim = Claim(seq, balance_fen, at_ms)
+            claim = Claim(seq, balance_fen, now_ms + self._skew_ms)
             if decision.status is Status.HALTED:
                 owed = self._owed.get(pool)
-                self._owed[pool] = _Seen(known.trading_day, owed.server if owed else "", claim)
-            elif seq > self._known[pool].claim.seq:
-                self._known[pool] = known._replace(claim=claim)
+                self._owed[pool] = Known(known.trading_day, owed.server if owed else "", claim)
+            elif seq > self.known[pool].claim.seq:
+                self.known[pool] = known._replace(claim=claim)
+
+    def recent(self, pool: PoolName) -> Sequence[Batch]:
+        """What was decided for us lately, oldest first."""
+        return tuple(self._recent.get(pool, ()))
+
+    def trusts(self, pool: PoolName, snapshot: Snapshot) -> bool:
+        """Whether a pool as it was seen has, as far as anybody knows, all that was answered."""
+        seen = snapshot.pool
+        return seen is not None and seen.attested in {snapshot.run_id, ""} and pool not in self.lost
 
     async def attests(self, pool: PoolName, snapshot: Snapshot) -> bool:
         """Take in a look at a pool; say True where our word has just changed whether it takes buys.
 
-        Raises LedgerUnavailable.
+        A day that was put back waits for its recovery. Raises LedgerUnavailable.
         """
         seen, server = snapshot.pool, snapshot.run_id
         self._skew_ms = snapshot.server_ms - MarketClock.local_ms()
@@ -74,40 +107,50 @@ class Witness:
         if (owed := self._owed.get(pool)) is not None and not owed.server:
             self._owed[pool] = owed._replace(server=server)
         is_attested, is_refused = seen.attested == server, self._refused.get(pool) == server
-        if is_attested and (is_refused or not self._surprises(pool, seen)):
+        settled = is_refused or pool in self.lost or seen.attested == REBUILT
+        if is_attested and (settled or not self._surprises(pool, seen)):
             self._trust(pool, seen, snapshot.server_ms)
             return False
-        if is_refused:
-            return False
+        return not settled and await self._vouches(pool, snapshot, seen)
+
+    async def _vouches(self, pool: PoolName, snapshot: Snapshot, seen: Pool) -> bool:
+        """Say what we know; whether that changed anything."""
+        server = snapshot.run_id
         said = await self._give_word(pool, seen, server)
         if said.outcome is Attest.REFUSED:
             self._refused[pool], self.doubts[pool] = server, said.detail
             log.warning("store.not_attested", pool=pool, reason=said.detail)
-            return is_attested
+            return seen.attested == server
         if said.outcome is Attest.ATTESTED:
-            claim = self._known[pool].claim
+            claim = self.known[pool].claim
             log.info("store.attested", pool=pool, seq=claim.seq, balance_fen=claim.balance_fen)
             return True
         self._trust(pool, seen, snapshot.server_ms)
-        return not is_attested
+        return seen.attested != server
+
+    def knew(self, pool: PoolName, trading_day: str) -> bool:
+        """Whether we know that a day was open."""
+        known = self.known.get(pool)
+        return known is not None and known.trading_day == trading_day
 
     def misses(self, pool: PoolName, trading_day: str) -> bool:
-        """Whether a day that is to open is one that we have seen open: then the store has lost all of it."""
-        known = self._known.get(pool)
-        if known is None or known.trading_day != trading_day:
+        """Whether a day that is to open is one that we know was open: then the store has lost all of it."""
+        if not self.knew(pool, trading_day):
             return False
-        log.warning("store.not_attested", pool=pool, reason=_GONE)
+        log.warning("store.not_attested", pool=pool, reason=GONE)
+        self.lost.add(pool)
+        self.doubts[pool] = GONE
         return True
 
     def _surprises(self, pool: PoolName, seen: Pool) -> bool:
         """Whether an attested pool is on another server than the one we know, or behind what we know."""
-        known = self._known.get(pool)
+        known = self.known.get(pool)
         if known is None or known.trading_day != seen.trading_day:
             return False
         return known.server != seen.attested or seen.seq < known.claim.seq
 
     async def _give_word(self, pool: PoolName, seen: Pool, server: str) -> Attestation:
-        known = self._known.get(pool)
+        known = self.known.get(pool)
         if known is None or known.trading_day != seen.trading_day:
             return Attestation(Attest.REFUSED, _UNSEEN)
         owed = self._owed.get(pool)
@@ -117,11 +160,17 @@ class Witness:
         return await self._ledger.attest(pool, claims)
 
     def _trust(self, pool: PoolName, seen: Pool, at_ms: int) -> None:
-        """Remember an attested pool; a decision may have told of a later number than this look."""
-        known = self._known.get(pool)
-        now = _Seen(seen.trading_day, seen.attested, Claim(seen.seq, seen.balance_fen, at_ms))
-        same = known is not None and known[:2] == now[:2] and pool not in self._refused
-        if known is None or not same or known.claim.seq <= now.claim.seq:
-            self._known[pool] = now
+        """Remember an attested pool; a decision may have told of a later number than this look.
+
+        Of a day that was opened anew the halt says that it lacks something, until an operator lifts it.
+        """
+        if pool in self.lost and seen.halted in {OPENED_LATE, REBUILT}:
+            return
+        known = self.known.get(pool)
+        now = Known(seen.trading_day, seen.attested, Claim(seen.seq, seen.balance_fen, at_ms))
+        doubted = pool in self._refused or pool in self.lost
+        if known is None or doubted or known[:2] != now[:2] or known.claim.seq <= now.claim.seq:
+            self.known[pool] = now
+        self.lost.discard(pool)
         for doubts in (self.doubts, self._refused, self._owed):
             doubts.pop(pool, None)

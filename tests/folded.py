@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+from quota.book import Book
 from quota.decision import PoolName
 from quota.journal import Entry
-from quota.memory import Book, MemoryLedger
+from quota.memory import MemoryLedger
 from quota.pool import Change, Execution, Opening, Order, Pool
 from quota.proof.verify import Findings
 from tests.daemons import DAY

@@ -26,6 +26,7 @@ OTHERS = {
     ),
     "gateway": (
         *("FCALL quota_operate 6 {keys} x", "FCALL quota_open 6 {keys} x", "FCALL quota_apply 6 {keys} x"),
+        *("FCALL quota_replay 6 {keys} x", "FCALL quota_adopt 6 {keys} x", "PERSIST {key}"),
         *("FUNCTION LOAD x", "FUNCTION LIST", "UNLINK {key}", "RENAME {key} {key}", "EXPIRE {key} 1"),
         *(
             "HGETALL {key}",
@@ -38,10 +39,12 @@ OTHERS = {
     ),
     "monitor": (
         *("FCALL quota_tick 6 {keys}", "FCALL quota_reserve 6 {keys} x", "FUNCTION LOAD x", "HSET {key} f v"),
+        *("FCALL quota_replay 6 {keys} x", "FCALL quota_adopt 6 {keys} x"),
         *("XADD {journal} * f v", "UNLINK {key}", "EXPIRE {key} 1", "CONFIG GET dir", "ZADD {key} 1 x"),
     ),
     "operator": (
         *("FUNCTION LOAD x", "UNLINK {key}", "RENAME {key} {key}", "FCALL quota_open 6 {keys} x"),
+        *("FCALL quota_replay 6 {keys} x", "FCALL quota_adopt 6 {keys} x"),
         *("FCALL quota_reserve 6 {keys} x", "FCALL quota_apply 6 {keys} x", "CONFIG GET dir"),
         "FCALL quota_arrived 2 {key} quota:{NB-SH}:sources x",
         *("EXPIRE {key} 0", "EXPIRE {journal} 0", "EXPIRE quota:{NB-SH}:orders 0", "HSET {journal} f v"),

@@ -11,6 +11,7 @@ from random import Random
 
 from msgspec.structs import replace
 
+from quota.book import Book
 from quota.day import STORE_CHANGED
 from quota.decision import Admission, Outcome, PoolName, Side, Verdict
 from quota.doubt import Claim
@@ -19,7 +20,7 @@ from quota.events import Bust, Cancelled, Event, Fill, NewOrder
 from quota.gate.answers import Result
 from quota.journal import Entry
 from quota.ledger import Act
-from quota.memory import Book, MemoryLedger
+from quota.memory import MemoryLedger
 from quota.money import rate_e5
 from quota.pool import Opening
 from quota.proof.history import Call

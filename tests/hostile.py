@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from quota.decision import PoolName, Side
 from quota.events import Event
-from quota.ledger import packed
 from quota.money import BOUND
+from quota.rows import packed
 from quota.store.record import keys
 
 # Messages.

@@ -16,6 +16,7 @@ from quota.library import Library
 from quota.numbers import Source, given_up
 from quota.proof.verify import verify
 from quota.store.record import RedisRecord, Verified, keys
+from tests.agreement.past import slept
 from tests.agreement.state import command, server_ms
 from tests.agreement.trading import HALT, buy, fill, opening
 
@@ -76,8 +77,17 @@ async def as_daemon(client: Redis, other: Redis) -> None:
     await ledger.record.verified(POOL)
     assert await ledger.open_day(POOL, await opening(client, trading_day="2026-11-24", keep_days=0))
     assert await ledger.open_day(POOL, await opening(client, trading_day="2026-11-25", keep_days=0))
+    await put_back(ledger, await server_ms(client))
     for words in (("CLIENT", "SETNAME", "quotad"), ("PING",), ("WAIT", 0, 1), ("CLUSTER", "SLOTS")):
         await allowed(client, *words)
+
+
+async def put_back(ledger: RedisLedger, now_ms: int) -> None:
+    """Put a day back, an entry at a time, whose holds ended before its trading began."""
+    past = await slept(now_ms, "2026-11-26")
+    for entry in past.journal:
+        assert (await ledger.replay(POOL, past.terms, [entry])).detail == ""
+    assert (await ledger.adopt(POOL, "2026-11-26", len(past.journal), 0)).detail == ""
 
 
 async def reserve(client: Redis, order_id: str, side: str, price: str, *more: str | int) -> Any:  # noqa: ANN401 - a reply

@@ -8,11 +8,11 @@ from datetime import date, datetime
 import pytest
 from msgspec import structs
 
+from quota.book import Book
 from quota.clock import MarketClock
 from quota.decision import PoolName
 from quota.errors import ConfigError
 from quota.events import MARKET_TZ
-from quota.memory import Book
 from tests.rigs import FRIDAY, MONDAY, NB_SH, SB_SH, SUNDAY, Rig, rig, running, until
 
 TUESDAY = "2026-11-24"

@@ -105,7 +105,7 @@ async def test_a_hold_goes_with_the_order(gate: PreTrade, client: Redis) -> None
 async def test_the_source_stands_in_the_journal(gate: PreTrade, client: Redis) -> None:
     await gate.reserve(POOL, "a", "buy", "1.50", 1)
     page: Any = await client.xrange(keys(POOL)[5])
-    assert page[0][1][b"event"] == b"new a buy 1.50 1 source=gw1"
+    assert page[0][1][b"event"] == b"new a buy 1.50 1 source=gw1 hold_ms=0"
 
 
 # What may go out.

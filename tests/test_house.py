@@ -23,19 +23,9 @@ FLOORS = (
     {"events", "gate.answers", "store.routes", "store.durability"},
     {"clock", "pool", "endpoints", "gate.wire"},
     {"day", "rulebook", "journal", "charge", "gate.line", "store.nodes"},
-    {
-        "rules",
-        "config",
-        "doubt",
-        "feed",
-        "library",
-        "captured",
-        "forecast",
-        "proof.traces",
-        "proof.report",
-        "gate.trunk",
-    },
-    {"numbers"},
+    {"rules", "config", "doubt", "feed", "library", "captured", "forecast", "proof.traces", "gate.trunk"},
+    {"proof.report"},
+    {"numbers", "rows", "book"},
     {
         "store.record",
         "store.sources",
@@ -47,21 +37,14 @@ FLOORS = (
         "page.drawn",
         "gate.latch",
     },
-    {
-        "ledger",
-        "proof.verify",
-        "page.tape",
-        "page.sentences",
-        "page.printed",
-        "proof.history",
-        "proof.dayend",
-        "gateway",
-    },
+    {"page.printed", "proof.dayend"},
+    {"ledger", "proof.verify", "page.tape", "page.sentences", "proof.history", "gateway"},
+    {"rebuild"},
     {"memory", "page.shown", "figures", "witness", "embedded", "logs", "notify"},
-    {"days"},
+    {"days", "accounts"},
     {"metrics"},
     {"gaps"},
-    {"daemon", "watch", "follow", "recorder"},
+    {"daemon", "watch", "follow", "recorder", "recovery"},
     {"running", "desk.console"},
     {"desk.operator"},
     {"desk.audit", "desk.absent", "desk.reporting"},
@@ -72,7 +55,7 @@ FLOORS = (
 )
 """The floors of quota, from the ground up: a module may import from those below it only."""
 
-FEEDS_MAY_USE = {"captured", "clock", "decision", "errors", "events", "feed", "money"}
+FEEDS_MAY_USE = {"accounts", "captured", "clock", "decision", "errors", "events", "feed", "money"}
 """What feeds may know of quota: its words and records."""
 
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from quota.captured import Changed, Journalled
 from quota.decision import PoolName
 from quota.journal import Entry
-from quota.ledger import RedisLedger
+from quota.ledger import Act, RedisLedger
 from quota.pool import Change, Pool
 from quota.store.record import keys
 from tests.agreement.state import DAY
@@ -106,6 +106,10 @@ async def test_a_store_that_lost_entries_gets_another_account_beside_the_old_one
     await followed.ledger.apply(POOL, [buy(f"new-{number}") for number in range(since)])
     with capture_logs() as logs:
         await followed.look()
+        if POOL in followed.days.witness.doubts:  # it waits until somebody has answered for what is left
+            assert len(followed.accounts()) == 1
+            await followed.ledger.operate(POOL, Act(act="resume", reason="known", user="u", host="h"))
+            await followed.look()
     assert "recorder.begun_again" in [log["event"] for log in logs]
     old, now = followed.accounts()
     assert [record.entry.event.split()[1] for record in old if isinstance(record, Journalled)] == [
@@ -113,7 +117,8 @@ async def test_a_store_that_lost_entries_gets_another_account_beside_the_old_one
         "2",
         "3",
     ]
-    assert [record.entry.event.split()[1] for record in now if isinstance(record, Journalled)] == [
+    events = [record.entry.event for record in now if isinstance(record, Journalled)]
+    assert [event.split()[1] for event in events if event != "resume"] == [
         "1",
         *(f"new-{number}" for number in range(since)),
     ]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from quota.book import Book
 from quota.decision import Side
 from quota.events import Cancelled, Event, Fill, NewOrder
-from quota.memory import Book
 from quota.proof.verify import verify
 from tests.folded import OPENING, POOL, Record, said
 

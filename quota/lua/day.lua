@@ -104,14 +104,15 @@ local NO_FRAME = {trading_day = '', phase = 'closed', status = 'closed', level =
 
 -- What the day before leaves to a day: its operator's halt. That the store changed concerns what is over.
 local function inherited_halt(old)
-  return old and old.halted ~= STORE_CHANGED and old.halted or ''
+  return old and old.halted ~= STORE_CHANGED and old.halted ~= REBUILT and old.halted or ''
 end
 
 -- Whether orders of this day may have come already that this store does not know of: its opening phase
--- has begun, and the store is empty, or another one than before.
+-- has begun, or it was open before, and the store is empty, or another one than before.
 local function is_late(old, opening, now)
   local same = old and (old.attested == run_id or old.attested == '')
-  return not same and opening.open_late == 0 and now >= tonumber(words(opening.schedule)[1])
+  return not same and opening.open_late == 0
+    and (opening.lost == 1 or now >= tonumber(words(opening.schedule)[1]))
 end
 
 -- Sets the old day aside. Returns the days that are kept and the last change carried over.
@@ -160,6 +161,9 @@ local function open_day(keys, args)
   return {'opened', opening.trading_day}
 end
 
+-- Halts that end when somebody attests the pool.
+local BY_STORE = {[STORE_CHANGED] = true, [REBUILT] = true}
+
 -- What an act makes of the pool, or why it may not be done.
 local ACTS = {
   halt = function(pool, act)
@@ -168,8 +172,8 @@ local ACTS = {
   resume = function(pool)
     local frame = pool.frame
     if frame.halted == '' then return 'the pool is not halted' end
-    if frame.halted ~= STORE_CHANGED and frame.attested ~= run_id then
-      pool.frame = frame_with(frame, {halted = STORE_CHANGED})
+    if not BY_STORE[frame.halted] and frame.attested ~= run_id then
+      pool.frame = frame_with(frame, {halted = frame.attested == REBUILT and REBUILT or STORE_CHANGED})
     else
       pool.frame = frame_with(frame, {halted = '', attested = run_id, doubted = ''})
     end
@@ -206,8 +210,8 @@ local function operate(keys, args)
   if not ACTS[act.act] then return {'refused', 'act: must be halt, resume or limit'} end
   local wrong = wrong_words(act)
   if wrong then return {'refused', wrong} end
-  if act.reason == STORE_CHANGED then
-    return {'refused', 'reason: ' .. STORE_CHANGED .. ' is what the store alone says'}
+  if BY_STORE[act.reason] then
+    return {'refused', 'reason: ' .. act.reason .. ' is what the store alone says'}
   end
   catch_up(batch)
   local was = pool.frame
@@ -302,7 +306,7 @@ local function attest(keys, args)
   local refused = lost or (was.attested ~= run_id and stale_claims(batch, claims, inherited)) or nil
   local outcome = refused and 'refused' or was.attested == run_id and 'already' or 'attested'
   if outcome == 'attested' then
-    local halted = was.halted ~= STORE_CHANGED and was.halted or ''
+    local halted = not BY_STORE[was.halted] and was.halted or ''
     batch.pool.frame = frame_with(was, {attested = run_id, doubted = '', halted = halted})
     note_changes(batch, was, 'attested')
   elseif lost and was.attested == run_id then

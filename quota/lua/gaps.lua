@@ -8,6 +8,8 @@
 --                  '#accepted' -> of the latest acceptances {source, missing, reason, user, host, ms}.
 -- It outlives a day, because the numbers of a source may go on, and so it expires by itself.
 
+do -- a block of its own: a function has room for 200 locals, and the library is one
+
 local GAPS_MAX, EPOCHS_MAX, SOURCES_MAX, NOTES_MAX = 256, 16, 1000, 32
 local SOURCES_KEPT_S = 3024000
 
@@ -206,3 +208,5 @@ end
 
 redis.register_function('quota_arrived', arrived)
 redis.register_function('quota_accept', accept)
+
+end

@@ -83,10 +83,8 @@ local function reserve_plainly(keys, pool, now, order_id, milli, units, text, ho
   local call = redis.call
   if call('HEXISTS', keys[2], order_id) == 1 then return nil end
   demand_rights(keys)
-  if hold > 0 then
-    check_holds(keys, true, false)
-    text = text .. ' hold_ms=' .. whole(hold)
-  end
+  if hold > 0 then check_holds(keys, true, false) end
+  text = text .. ' hold_ms=' .. whole(hold)
   local seq, left = pool.seq + 1, whole(balance)
   local numbered = whole(seq)
   call('XADD', keys[6], numbered .. '-0', 'event', text, 'verdict', 'accepted', 'balance_fen', left, 'status', 'open',

@@ -45,7 +45,7 @@ local RESERVED, SPENT = 128, 256
 local NO_DAY = 'no trading day is open'
 local ANOTHER_DAY = "time: another day than the pool's open day"
 local OPENED_LATE = 'opened late: usage until now is unknown'
-local STORE_CHANGED = 'store changed'
+local STORE_CHANGED, REBUILT = 'store changed', 'rebuilt'
 local REASON = {
   exec_reused = 'exec_id: was used before with other content (exec_reused)',
   side_conflict = 'side: is not the side of the order (side_conflict)',
@@ -541,7 +541,7 @@ end
 -- An event is the array {name, order_id, side, price (thousandths), quantity, exec_id, date, text}:
 -- the date in UTC+8 of its own time, empty where it has none, and the whole event as the journal
 -- keeps it: "new gw1-000001 buy 1688.00 100 source=gw1 time=…". Of a reservation a ninth field is
--- its hold time, 0 for none; what came over MQTT has no ninth field.
+-- its hold time, 0 for none (MQTT: nil); of an order that is put back a tenth is its verdict, as it was.
 
 -- Numbers and journals an event that changed something.
 local function journal_event(batch, event, verdict, violations)
@@ -625,10 +625,10 @@ local function reserve_order(batch, event, now)
   local hold, pool = event[9], batch.pool
   if now.verdict ~= 1 or now.side ~= 1 or now.filled > 0 or now.off == 1 then return end
   now.bits = now.bits + RESERVED
+  event[8] = event[8] .. ' hold_ms=' .. whole(hold)
   if hold == 0 then return end
   local lapses = batch.now + hold
   batch.held = {whole(lapses), event[2]}
-  event[8] = event[8] .. ' hold_ms=' .. whole(hold)
   if pool.next_lapse == 0 or lapses < pool.next_lapse then pool.next_lapse = lapses end
 end
 
@@ -640,7 +640,7 @@ local function apply_new(batch, event)
   local now = copied(was)
   now.side, now.price, now.quantity, now.verdict = SIDE[event[3]], event[4], event[5], 1
   now.bits = was.bits % SPENT
-  local verdict = spent and 'accepted' or verdict_of(pool, now)
+  local verdict = spent and 'accepted' or event[10] or verdict_of(pool, now)
   now.verdict = VERDICT[verdict]
   if event[9] then reserve_order(batch, event, now) end
   return settle(batch, event, was, now, verdict)

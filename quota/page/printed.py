@@ -37,8 +37,8 @@ def page(report: Report) -> str:
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>',
         _top(report),
         _summary(report),
-        *(_pool(day) for day in report.pools),
         _record(report),
+        *(_pool(day) for day in report.pools),
         "</body></html>\n",
     ]
     return "\n".join(parts)
@@ -219,15 +219,20 @@ def _turns(day: PoolDay) -> str:
         (
             _clock(it.at),
             it.kind,
-            f"{said(it.was or '–')} → {said(it.now or '–')}",
+            f"{_turned(it.kind, it.was)} → {_turned(it.kind, it.now)}",
             said(it.reason),
-            str(it.seq),
+            f"{it.seq:,}",
             yuan(it.balance_fen),
         )
         for it in day.turns
     ]
     heads = ("Time", "What", "From → to", "Why", "Entry", "Balance")
     return _listed("Changes", heads, rows, day.all_turns, "tt--nn")
+
+
+def _turned(kind: str, value: str) -> str:
+    is_amount = kind == "limit" and value.isdecimal() and value.isascii()
+    return yuan(int(value)) if is_amount else said(value or "–")
 
 
 def _deeds(day: PoolDay) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Final, NamedTuple, Protocol, assert_never
 
 from quota.captured import Captured, Changed, Delivered, Journalled, Opened
@@ -170,7 +170,9 @@ class _Tally:
             resumes_in_opening=terms.resumes_in_opening,
             halted=terms.halted,
             origin=terms.origin,
-            phases=tuple(Begins(iso(self.clock.at_ms(ms)), phase) for ms, phase in segments(terms.schedule)),
+            phases=tuple(
+                Begins(_to_the_second(self.clock.at_ms(ms)), phase) for ms, phase in segments(terms.schedule)
+            ),
         )
 
     def _moment(self, entry: Entry | None) -> Moment | None:
@@ -187,6 +189,11 @@ class _Tally:
     def _peak(self) -> Peak | None:
         entries, second = self.journal.seconds.most
         return Peak(iso(self.clock.at_ms(second * 1_000)), entries) if entries else None
+
+
+def _to_the_second(at: datetime) -> str:
+    """Write when a phase is due: of a clock that runs faster, a millisecond may be a tenth of a second."""
+    return iso((at + timedelta(milliseconds=500)).replace(microsecond=0))
 
 
 def _by_side(decisions: Mapping[tuple[Side, Verdict], int]) -> Mapping[Side, Mapping[Verdict, int]]:

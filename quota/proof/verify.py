@@ -115,7 +115,7 @@ class Fold:
     def _hold(self, entry: Entry, event: Event | End, order: Order) -> None:
         if isinstance(event, End) or not order.reserved:
             self.holds.pop(event.order_id, None)
-        elif (hold_ms := hold_ms_of(entry.event)) is not None:
+        elif hold_ms := hold_ms_of(entry.event):
             self.holds[event.order_id] = entry.time_ms + hold_ms
 
     def agrees(self, order_id: str, found: Order | None) -> bool:

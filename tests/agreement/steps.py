@@ -16,9 +16,10 @@ from quota.decision import Decision, Outcome, PoolName, Side
 from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
 from quota.events import Event, NewOrder
-from quota.ledger import Act, day_ms, packed
+from quota.ledger import Act, day_ms
 from quota.memory import MemoryLedger
 from quota.pool import Opening
+from quota.rows import packed
 from quota.rules import checked_verdict
 from tests.agreement.state import DAY, NEVER_MS
 from tests.agreement.twin import reserved

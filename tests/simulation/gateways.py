@@ -70,8 +70,7 @@ class Desk:
     async def _reserve(self, pool: PoolName, order: NewOrder, hold_ms: int | None) -> Verdict | None:
         """Ask until there is an answer."""
         self._asked.add((pool, line(order)))
-        if hold_ms is not None:
-            self._asked.add((pool, held_line(order, hold_ms)))
+        self._asked.add((pool, held_line(order, hold_ms or 0)))
         for _ in range(50):
             called = self.world.loop.steps
             try:

@@ -77,7 +77,7 @@ def _entry(model: MemoryLedger, name: PoolName, entry: Entry, said: AbstractSet[
     elif entry.event in said:
         asked_for = isinstance(told, NewOrder) and told.source == "gw" and not told.time
         if isinstance(told, NewOrder) and asked_for:
-            done_now(model.reserve(name, told, hold_ms_of(entry.event)))
+            done_now(model.reserve(name, told, hold_ms_of(entry.event) or None))
         else:
             done_now(model.apply(name, [told]))
 
