@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,7 +26,7 @@ from quota import http
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
-from quota.desk import reporting, screen
+from quota.desk import replaying, reporting, screen
 from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
@@ -41,7 +42,7 @@ from quota.running import Running
 from quota.store.nodes import connected
 from quota.store.record import RedisRecord
 
-__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "report", "run_daemon"]
+__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "replay", "report", "run_daemon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +171,14 @@ def _recovery(settings: Settings, ledger: RedisLedger, days: Days) -> Recovery |
         return None
     recorded = FileRecorded(folder, mqtt.client_id, mqtt.root)
     return Recovery(ledger, ledger.record, days, recorded, settings.recovery.resume == "auto")
+
+
+async def replay(settings: Settings, files: Sequence[Path], day: str, *, dry: bool) -> int:
+    """Put the day that is in files back: in memory to check it, or into the store of the settings."""
+    archive = Archive(Path(), settings.mqtt.client_id, settings.mqtt.root)
+    if dry:
+        return await replaying.dry_run(archive, files, day)
+    return await replaying.restore(settings, archive, files, day)
 
 
 def _mqtt(settings: Settings) -> MqttSettings:

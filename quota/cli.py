@@ -16,6 +16,7 @@ import typer
 import uvloop
 
 from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
+from quota.assembly import replay as replay_day
 from quota.assembly import report as report_day
 from quota.config import Settings, load
 from quota.decision import PoolName, Side
@@ -167,6 +168,23 @@ def report(
     """Write the report of a day from its record; exits 1 where the record is damaged or lacks entries."""
     settings = _settings(config)
     _end_with(lambda: report_day(settings, day, capture, out))
+
+
+@app.command()
+def replay(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The record of a day.")],
+    config: Config = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="In memory only, and compare each entry.")
+    ] = False,
+    day: Annotated[
+        str | None, typer.Option(parser=_day, metavar="DAY", help="Where the files are of several.")
+    ] = None,
+) -> None:
+    """Put a day back from its record, into an empty store; exits 1 where anything differs or is unknown."""
+    settings = _settings(config)
+    _end_with(lambda: replay_day(settings, files, day or "", dry=dry_run))
 
 
 @app.command()
