@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,22 +19,27 @@ from starlette.applications import Starlette
 from feeds.archive import Archive, archive_in
 from feeds.capture import CaptureSettings, FileCapture
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
+from feeds.player import Player
 from feeds.recorded import FileRecorded
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
 from quota import http
+from quota.captured import Delivered
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
+from quota.decision import PoolName
 from quota.desk import replaying, reporting, screen
 from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
+from quota.events import MARKET_TZ
 from quota.ledger import RedisLedger
 from quota.library import Library
 from quota.metrics import Metrics
 from quota.notify import Notifier
 from quota.page.live import Live
+from quota.proof.dayend import clock_of
 from quota.proof.verify import verify
 from quota.recovery import Recovery
 from quota.rulebook import Calendar
@@ -42,7 +47,7 @@ from quota.running import Running
 from quota.store.nodes import connected
 from quota.store.record import RedisRecord
 
-__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "replay", "report", "run_daemon"]
+__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "rehearse", "replay", "report", "run_daemon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +61,14 @@ class Options:
     speed: float
 
 
-async def run_daemon(settings: Settings, options: Options) -> int:
-    """Put the parts together and run them; exit 1 if a simulated day does not verify."""
+Market = Callable[[Settings, Running], Coroutine[None, None, Mapping[PoolName, screen.Sent]]]
+"""Plays a market to its end against a daemon, and tells what it sent to each pool."""
+
+
+async def run_daemon(settings: Settings, options: Options, market: Market | None = None) -> int:
+    """Put the parts together and run them; exit 1 if a day that was played does not verify."""
+    if options.simulate:
+        market = partial(_simulated, options.seed)
     async with AsyncExitStack() as stack:
         if options.embedded:
             settings = await _embedded(stack, settings)
@@ -72,20 +83,29 @@ async def run_daemon(settings: Settings, options: Options) -> int:
         )
         stack.callback(showing.cancel)
         _report_by_itself(stack, settings, running)
-        if not options.simulate:
+        if market is None:
             await running.run()
             return 0
-        clock = running.days.almanac.clock
-        market = Simulator(settings.mqtt.url, settings.mqtt.root, clock, options.seed)
-        summary = await screen.until_over(running, market.run())
+        sent = await screen.until_over(running, market(settings, running))
         showing.cancel()
         pages.state.broadcast.end()
-        if summary is None:
-            return 0
-        if running.capture is not None:
-            await report(settings, summary.trading_day.isoformat(), None, None)
-        found = [await verify(RedisRecord(library), pool) for pool in settings.market.pools]
-        return screen.end_of_day(Console(), summary.pools, running.watch.reports(), found)
+        return 0 if sent is None else await _over(settings, running, RedisRecord(library), sent)
+
+
+async def _over(
+    settings: Settings, running: Running, record: RedisRecord, sent: Mapping[PoolName, screen.Sent]
+) -> int:
+    """Say what a day was that was played to its end, and write its report where there is a record."""
+    if running.capture is not None:
+        day = max(it.pool.trading_day for it in running.days.snapshots.values() if it.pool)
+        await report(settings, day, None, None)
+    found = [await verify(record, pool) for pool in settings.market.pools]
+    return screen.end_of_day(Console(), sent, running.watch.reports(), found)
+
+
+async def _simulated(seed: int, settings: Settings, running: Running) -> Mapping[PoolName, screen.Sent]:
+    clock = running.days.almanac.clock
+    return (await Simulator(settings.mqtt.url, settings.mqtt.root, clock, seed).run()).pools
 
 
 async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:
@@ -179,6 +199,24 @@ async def replay(settings: Settings, files: Sequence[Path], day: str, *, dry: bo
     if dry:
         return await replaying.dry_run(archive, files, day)
     return await replaying.restore(settings, archive, files, day)
+
+
+async def rehearse(settings: Settings, files: Sequence[Path], day: str, options: Options) -> int:
+    """Play what was delivered on a day once more, to a daemon, a store and a broker of our own."""
+    archive = Archive(Path(), settings.mqtt.client_id, settings.mqtt.root)
+    day, plans = replaying.read(archive, files, day)
+    if options.at is None or options.at.astimezone(MARKET_TZ).date().isoformat() != day:
+        raise ConfigError(f"--at: must be a moment of {day}")
+    name, plan = next(iter(plans.items()))
+    moment = clock_of(name, plan.terms).at_ms
+
+    async def market(settings: Settings, running: Running) -> Mapping[PoolName, screen.Sent]:
+        delivered = (record for record in archive.records(files) if isinstance(record, Delivered))
+        clock, url, root = running.days.almanac.clock, settings.mqtt.url, settings.mqtt.root
+        await Player(url, root, clock, delivered, moment, lambda: not running.unready()).run()
+        return {}
+
+    return await run_daemon(replaying.as_of(settings, plans), options, market)
 
 
 def _mqtt(settings: Settings) -> MqttSettings:

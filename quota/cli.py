@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
+from quota.assembly import SIMULATED_LIMITS_YUAN, Options, rehearse, run_daemon
 from quota.assembly import replay as replay_day
 from quota.assembly import report as report_day
 from quota.config import Settings, load
@@ -171,7 +171,7 @@ def report(
 
 
 @app.command()
-def replay(
+def replay(  # noqa: PLR0913 - the options of a command are its interface
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The record of a day.")],
     config: Config = None,
     *,
@@ -181,9 +181,26 @@ def replay(
     day: Annotated[
         str | None, typer.Option(parser=_day, metavar="DAY", help="Where the files are of several.")
     ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(parser=_market_time, help="Rehearse: play what was delivered, from this moment on."),
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.01, max=10_000, help="Let the rehearsal run faster.")
+    ] = None,
 ) -> None:
-    """Put a day back from its record, into an empty store; exits 1 where anything differs or is unknown."""
+    """Put a day back from its record, into an empty store; exits 1 where anything differs or is unknown.
+
+    With --at it is rehearsed: by a daemon, a store and a broker of its own, which keep nothing.
+    """
+    if speed is not None and at is None:
+        raise typer.BadParameter("--speed needs --at: the real clock has its own pace")
+    if at is not None and dry_run:
+        raise typer.BadParameter("--at plays the day and --dry-run does not: choose one")
     settings = _settings(config)
+    if at is not None:
+        options = Options(embedded=True, simulate=False, seed=1, at=at, speed=speed or 1.0)
+        _end_with(lambda: rehearse(settings, files, day or "", options))
     _end_with(lambda: replay_day(settings, files, day or "", dry=dry_run))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from rich.console import Console
 
-from quota.config import Settings
+from quota.config import Capture, Settings
 from quota.decision import PoolName
 from quota.desk.console import yuan
 from quota.desk.operator import ledger_of
@@ -18,6 +18,7 @@ from quota.errors import ConfigError
 from quota.journal import Entry
 from quota.ledger import RedisLedger
 from quota.memory import MemoryLedger
+from quota.money import fen_to_yuan
 from quota.pool import Pool
 from quota.proof.replay import Days, Plan, compared, planned, retraced
 from quota.proof.verify import verify
@@ -97,6 +98,26 @@ async def _restored(ledger: RedisLedger, name: PoolName, plan: Plan) -> AsyncIte
         yield text
     for text in (await verify(ledger.record, name)).differences:
         yield text
+
+
+def as_of(settings: Settings, plans: Mapping[PoolName, Plan]) -> Settings:
+    """Set what a rehearsal goes by: the pools and terms of that day, and no record of its own."""
+    terms = {name: plan.terms for name, plan in plans.items()}
+    first = next(iter(terms.values()))
+    market: dict[str, object] = {
+        "pools": tuple(terms),
+        "limits_yuan": {name: fen_to_yuan(pool.limit_fen) for name, pool in terms.items()},
+        "admission": first.admission,
+    }
+    for pool in (pool for name, pool in terms.items() if not name.northbound):
+        market |= {"hkd_cny": pool.rate, "southbound_opening_resumes": pool.resumes_in_opening}
+    return settings.model_copy(
+        update={
+            "market": settings.market.model_copy(update=market),
+            "alerts": settings.alerts.model_copy(update={"levels": first.levels}),
+            "capture": Capture(),
+        }
+    )
 
 
 def _differences(plan: Plan, journal: Sequence[Entry]) -> list[str]:
