@@ -11,12 +11,14 @@ import msgspec
 
 from quota.clock import MarketClock, iso
 from quota.decision import Side, Verdict, Violation
-from quota.events import NewOrder
-from quota.journal import Entry, read_line
+from quota.journal import Entry
 from quota.proof.report import Broken, Deed, Missing, Point
 
 LISTED: Final = 1_000
 """How many changes, acts, violations and gaps of a pool are listed."""
+
+_SIDE: Final = 2
+_SIDES: Final = {str(side): side for side in Side}
 
 
 @dataclass(slots=True)
@@ -111,6 +113,8 @@ class JournalTally:
         if entry.verdict is None:
             self.facts[entry.event.partition(" ")[0]] += 1
             return
-        said = read_line(entry.event)
-        if isinstance(said, NewOrder):
-            self.decisions[said.side, entry.verdict] += 1
+        words = entry.event.split(" ", 3)
+        if len(words) > _SIDE and (side := _SIDES.get(words[_SIDE])) is not None:
+            self.decisions[side, entry.verdict] += 1
+        else:
+            self.facts["unreadable"] += 1
