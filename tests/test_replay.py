@@ -18,6 +18,7 @@ from quota.desk.replaying import dry_run, restore
 from quota.errors import ConfigError
 from quota.journal import Entry
 from quota.ledger import RedisLedger
+from quota.proof.replay import Told, compared, planned
 from quota.proof.verify import verify
 from tests.captures import become, content, only
 from tests.dayrecord import DAY, Played, archived, played
@@ -180,6 +181,11 @@ def settings_of(store: Store) -> Settings:
     return load(None, {"QUOTA_MARKET__HKD_CNY": "0.91250", "QUOTA_REDIS__URL": store.url})
 
 
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quota.desk.replaying._PAGE", 70)
+
+
 async def test_into_an_empty_store_the_day_comes_back_entry_by_entry(
     day: Played, tmp_path: Path, store: Store, ledger: RedisLedger, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +201,32 @@ async def test_into_an_empty_store_the_day_comes_back_entry_by_entry(
         assert found == day.ledger.books[name].journal
         assert stored.halted
         assert (await verify(ledger.record, name)).differences == ()
+
+
+async def test_a_store_gets_what_the_check_in_memory_has_said(
+    day: Played, tmp_path: Path, store: Store, ledger: RedisLedger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = await archived(tmp_path, lacking(day, 20, 60))
+    assert await dry_run(archive, archive.paths(DAY), "") == 1
+    said = capsys.readouterr().out
+    assert await restore(settings_of(store), archive, archive.paths(DAY), "") == 1
+    assert capsys.readouterr().out == said
+    for name in PoolName:
+        assert (await verify(ledger.record, name)).differences == ()
+
+
+@pytest.mark.parametrize(
+    "field", [{"seq": 7}, {"event": "halt"}, {"verdict": "halted"}, {"balance_fen": 1}], ids=str
+)
+def test_whatever_differs_of_an_entry_is_said(day: Played, field: dict[str, object]) -> None:
+    entries = [it.entry for it in day.entries(NB_SH)]
+    plan = planned(Told(day.pool(NB_SH), entries))
+    assert plan is not None
+    assert list(compared(plan, entries)) == []
+    other = [*entries[:20], msgspec.structs.replace(entries[20], **field), *entries[21:]]
+    ((said),) = compared(plan, other)
+    assert said.startswith(f"seq 21: {next(iter(field))} was ")
+    assert list(compared(plan, entries[:-1])) == [f"seq {len(entries)}: is not there"]
 
 
 async def test_a_store_that_is_not_empty_is_left_alone(
