@@ -5,32 +5,41 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 from rich.console import Console
 from starlette.applications import Starlette
 
+from feeds.archive import Archive, archive_in
 from feeds.capture import CaptureSettings, FileCapture
 from feeds.mqtt import MqttFeed, MqttSettings, client_tls
+from feeds.player import Player
 from feeds.recorded import FileRecorded
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
 from quota import http
+from quota.captured import Delivered
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
-from quota.desk import screen
+from quota.decision import PoolName
+from quota.desk import replaying, reporting, screen
 from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
 from quota.errors import ConfigError
+from quota.events import MARKET_TZ
 from quota.ledger import RedisLedger
 from quota.library import Library
 from quota.metrics import Metrics
 from quota.notify import Notifier
 from quota.page.live import Live
+from quota.proof.dayend import clock_of
 from quota.proof.verify import verify
 from quota.recovery import Recovery
 from quota.rulebook import Calendar
@@ -38,7 +47,7 @@ from quota.running import Running
 from quota.store.nodes import connected
 from quota.store.record import RedisRecord
 
-__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "run_daemon"]
+__all__ = ["SIMULATED_LIMITS_YUAN", "Options", "rehearse", "replay", "report", "run_daemon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +61,14 @@ class Options:
     speed: float
 
 
-async def run_daemon(settings: Settings, options: Options) -> int:
-    """Put the parts together and run them; exit 1 if a simulated day does not verify."""
+Market = Callable[[Settings, Running], Coroutine[None, None, Mapping[PoolName, screen.Sent]]]
+"""Plays a market to its end against a daemon, and tells what it sent to each pool."""
+
+
+async def run_daemon(settings: Settings, options: Options, market: Market | None = None) -> int:
+    """Put the parts together and run them; exit 1 if a day that was played does not verify."""
+    if options.simulate:
+        market = partial(_simulated, options.seed)
     async with AsyncExitStack() as stack:
         if options.embedded:
             settings = await _embedded(stack, settings)
@@ -67,18 +82,30 @@ async def run_daemon(settings: Settings, options: Options) -> int:
             screen.chosen(Console(), embedded=options.embedded)(running, _notes(settings, address))
         )
         stack.callback(showing.cancel)
-        if not options.simulate:
+        _report_by_itself(stack, settings, running)
+        if market is None:
             await running.run()
             return 0
-        clock = running.days.almanac.clock
-        market = Simulator(settings.mqtt.url, settings.mqtt.root, clock, options.seed)
-        summary = await screen.until_over(running, market.run())
+        sent = await screen.until_over(running, market(settings, running))
         showing.cancel()
         pages.state.broadcast.end()
-        if summary is None:
-            return 0
-        found = [await verify(RedisRecord(library), pool) for pool in settings.market.pools]
-        return screen.end_of_day(Console(), summary.pools, running.watch.reports(), found)
+        return 0 if sent is None else await _over(settings, running, RedisRecord(library), sent)
+
+
+async def _over(
+    settings: Settings, running: Running, record: RedisRecord, sent: Mapping[PoolName, screen.Sent]
+) -> int:
+    """Say what a day was that was played to its end, and write its report where there is a record."""
+    if running.capture is not None:
+        day = max(it.pool.trading_day for it in running.days.snapshots.values() if it.pool)
+        await report(settings, day, None, None)
+    found = [await verify(record, pool) for pool in settings.market.pools]
+    return screen.end_of_day(Console(), sent, running.watch.reports(), found)
+
+
+async def _simulated(seed: int, settings: Settings, running: Running) -> Mapping[PoolName, screen.Sent]:
+    clock = running.days.almanac.clock
+    return (await Simulator(settings.mqtt.url, settings.mqtt.root, clock, seed).run()).pools
 
 
 async def _embedded(stack: AsyncExitStack, settings: Settings) -> Settings:
@@ -138,6 +165,25 @@ async def _capture(
     return await stack.enter_async_context(FileCapture(capture, almanac.latest_day, metrics.captured))
 
 
+def _report_by_itself(stack: AsyncExitStack, settings: Settings, running: Running) -> None:
+    """Have the report of each day written, where a record is kept."""
+    folder, recorder = settings.capture.folder, running.recorder
+    if folder is None or recorder is None:
+        return
+    mine = partial(Archive, folder, settings.mqtt.client_id, settings.mqtt.root)
+    day_end = reporting.DayEnd(running.days, mine, folder, version("quotad"), recorder.behind)
+    stack.callback(asyncio.create_task(day_end.run(), name="report").cancel)
+
+
+async def report(settings: Settings, day: str, folder: Path | None, out: Path | None) -> int:
+    """Write the report of a day from the record in a folder."""
+    folder = folder or settings.capture.folder
+    if folder is None:
+        raise ConfigError("capture.folder: is not set: name it with --capture")
+    archive = archive_in(folder, settings.mqtt.client_id, settings.mqtt.root)
+    return await asyncio.to_thread(reporting.tell, archive, day, out or folder, version("quotad"))
+
+
 def _recovery(settings: Settings, ledger: RedisLedger, days: Days) -> Recovery | None:
     """Read the same record again where a store has lost something of a day."""
     folder, mqtt = settings.capture.folder, settings.mqtt
@@ -145,6 +191,32 @@ def _recovery(settings: Settings, ledger: RedisLedger, days: Days) -> Recovery |
         return None
     recorded = FileRecorded(folder, mqtt.client_id, mqtt.root)
     return Recovery(ledger, ledger.record, days, recorded, settings.recovery.resume == "auto")
+
+
+async def replay(settings: Settings, files: Sequence[Path], day: str, *, dry: bool) -> int:
+    """Put the day that is in files back: in memory to check it, or into the store of the settings."""
+    archive = Archive(Path(), settings.mqtt.client_id, settings.mqtt.root)
+    if dry:
+        return await replaying.dry_run(archive, files, day)
+    return await replaying.restore(settings, archive, files, day)
+
+
+async def rehearse(settings: Settings, files: Sequence[Path], day: str, options: Options) -> int:
+    """Play what was delivered on a day once more, to a daemon, a store and a broker of our own."""
+    archive = Archive(Path(), settings.mqtt.client_id, settings.mqtt.root)
+    day, plans = replaying.read(archive, files, day)
+    if options.at is None or options.at.astimezone(MARKET_TZ).date().isoformat() != day:
+        raise ConfigError(f"--at: must be a moment of {day}")
+    name, plan = next(iter(plans.items()))
+    moment = clock_of(name, plan.terms).at_ms
+
+    async def market(settings: Settings, running: Running) -> Mapping[PoolName, screen.Sent]:
+        delivered = (record for record in archive.records(files) if isinstance(record, Delivered))
+        clock, url, root = running.days.almanac.clock, settings.mqtt.url, settings.mqtt.root
+        await Player(url, root, clock, delivered, moment, lambda: not running.unready()).run()
+        return {}
+
+    return await run_daemon(replaying.as_of(settings, plans), options, market)
 
 
 def _mqtt(settings: Settings) -> MqttSettings:

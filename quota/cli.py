@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from contextlib import suppress
+from datetime import date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +15,9 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from quota.assembly import SIMULATED_LIMITS_YUAN, Options, run_daemon
+from quota.assembly import SIMULATED_LIMITS_YUAN, Options, rehearse, run_daemon
+from quota.assembly import replay as replay_day
+from quota.assembly import report as report_day
 from quota.config import Settings, load
 from quota.decision import PoolName, Side
 from quota.desk import absent, audit, operator
@@ -25,6 +29,7 @@ from quota.money import yuan_to_fen
 _SIMULATED_DAY = "2026-11-23T08:59:50+08:00"
 _SIMULATED_SPEED = 108.0
 _SIMULATED_RATE = "0.91250"
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 
 app = typer.Typer(
     help="Watches the daily quota of Stock Connect: MQTT in, decisions in Redis, metrics for Prometheus.",
@@ -36,6 +41,13 @@ app = typer.Typer(
 Config = Annotated[Path | None, typer.Option("--config", help="A TOML file of settings.")]
 Pool = Annotated[PoolName, typer.Argument(help="NB-SH, NB-SZ, SB-SH or SB-SZ.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why: it is journalled with your name and host.")]
+
+
+def _day(text: str) -> str:
+    if _DATE.fullmatch(text):
+        with suppress(ValueError):
+            return date.fromisoformat(text).isoformat()
+    raise typer.BadParameter("must be a date like 2026-11-23")
 
 
 def _market_time(text: str) -> datetime:
@@ -139,6 +151,57 @@ def gaps(
     if reason:
         raise typer.BadParameter("--reason needs --accept")
     _end_with(lambda: absent.gaps(settings, pools))
+
+
+@app.command()
+def report(
+    day: Annotated[str, typer.Argument(parser=_day, metavar="DAY", help="A date like 2026-11-23.")],
+    config: Config = None,
+    *,
+    capture: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Of the record; else capture.folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where to write; else beside the record.")
+    ] = None,
+) -> None:
+    """Write the report of a day from its record; exits 1 where the record is damaged or lacks entries."""
+    settings = _settings(config)
+    _end_with(lambda: report_day(settings, day, capture, out))
+
+
+@app.command()
+def replay(  # noqa: PLR0913 - the options of a command are its interface
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The record of a day.")],
+    config: Config = None,
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="In memory only, and compare each entry.")
+    ] = False,
+    day: Annotated[
+        str | None, typer.Option(parser=_day, metavar="DAY", help="Where the files are of several.")
+    ] = None,
+    at: Annotated[
+        datetime | None,
+        typer.Option(parser=_market_time, help="Rehearse: play what was delivered, from this moment on."),
+    ] = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.01, max=10_000, help="Let the rehearsal run faster.")
+    ] = None,
+) -> None:
+    """Put a day back from its record, into an empty store; exits 1 where anything differs or is unknown.
+
+    With --at it is rehearsed: by a daemon, a store and a broker of its own, which keep nothing.
+    """
+    if speed is not None and at is None:
+        raise typer.BadParameter("--speed needs --at: the real clock has its own pace")
+    if at is not None and dry_run:
+        raise typer.BadParameter("--at plays the day and --dry-run does not: choose one")
+    settings = _settings(config)
+    if at is not None:
+        options = Options(embedded=True, simulate=False, seed=1, at=at, speed=speed or 1.0)
+        _end_with(lambda: rehearse(settings, files, day or "", options))
+    _end_with(lambda: replay_day(settings, files, day or "", dry=dry_run))
 
 
 @app.command()

@@ -106,6 +106,15 @@ class Recorder:
         trouble = self._trouble
         return [f"the record of the day cannot be written: {trouble}"] if trouble else []
 
+    def behind(self) -> bool:
+        """Whether a pool has more than was written down."""
+        at = self._at
+        return any(
+            name not in at or (at[name].trading_day, at[name].seq) != (pool.trading_day, pool.seq)
+            for name, it in self.days.snapshots.items()
+            if (pool := it.pool) is not None
+        )
+
     def warnings(self) -> Sequence[str]:
         """What cannot be written down of the pools, and why."""
         return [f"{name}: its journal cannot be recorded: {reason}" for name, reason in self.failing.items()]

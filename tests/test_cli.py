@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from importlib.metadata import version
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from feeds.capture_reading import files_of
 from quota.cli import app
+from tests.captures import kept, opened
 from tests.servers import free_port
 
 GOOD = '[market]\nhkd_cny = "0.91250"\n'
@@ -55,6 +58,11 @@ def does(*words: object) -> Result:
         (("check", "NB-SH"), "missing argument 'side'"),
         (("halt", "NB-SH"), "Missing option '--reason'"),
         (("gaps", "--reason", "lost"), "--reason needs --accept"),
+        (("replay",), "missing argument 'FILE"),
+        (("replay", "x", "--speed", "2"), "--speed needs --at: the real clock has its own pace"),
+        (("replay", "x", "--dry-run", "--at", "2026-11-23T09:30:00+08:00"), "--dry-run does not: choose one"),
+        (("replay", "x", "--day", "monday"), "must be a date like 2026-11-23"),
+        (("report",), "missing argument 'DAY'"),
         (("gaps", "--pool", "NB-HK"), "'NB-HK' is not one of 'NB-SH', 'NB-SZ', 'SB-SH', 'SB-SZ'"),
         (("resume", "NB-SH"), "Missing option '--reason'"),
         (("limit", "NB-SH", "5"), "Missing option '--reason'"),
@@ -168,3 +176,9 @@ def test_help_names_every_command() -> None:
 def test_the_version_is_told_without_a_command() -> None:
     told = does("--version")
     assert (told.exit_code, told.stdout) == (0, f"quotad {version('quotad')}\n")
+
+
+def test_a_rehearsal_is_of_the_day_that_was_recorded(tmp_path: Path) -> None:
+    asyncio.run(kept(tmp_path, [opened()]))
+    told = does("replay", *files_of(tmp_path), "--at", "2026-11-24T09:30:00+08:00")
+    assert (told.exit_code, told.output) == (1, "quotad: --at: must be a moment of 2026-11-23\n")
