@@ -100,20 +100,20 @@ def announced(book: Book) -> dict[str, str]:
     return {"next_rate": " ".join(book.next_rate)} if book.next_rate[0] else {}
 
 
-def _answered(doubted: str) -> str:
+def answered(doubted: str) -> str:
     """Write a doubt without the moment at which an operator answered: the two clocks are not one."""
     return re.sub(r"^answered \d+", "answered", doubted)
 
 
 def _ageless(fields: dict[str, str]) -> dict[str, str]:
-    return fields | ({"doubted": _answered(fields["doubted"])} if "doubted" in fields else {})
+    return fields | ({"doubted": answered(fields["doubted"])} if "doubted" in fields else {})
 
 
 def ours_of(book: Book) -> State:
     """Read the model."""
     return State(
         fields=_ageless(fields_of(book.pool) | announced(book)) if book.pool else {},
-        pool=replace(book.pool, doubted=_answered(book.pool.doubted)) if book.pool else None,
+        pool=replace(book.pool, doubted=answered(book.pool.doubted)) if book.pool else None,
         orders=dict(book.orders),
         executions=dict(book.executions),
         holds=dict(book.holds),
