@@ -249,4 +249,5 @@ async def test_a_time_at_the_end_of_the_calendar_is_a_mistake_and_no_end(tap: Ta
     tap.say(ORDERS, new("far", time="9999-12-31T23:59:59-12:00"))
     tap.say(ORDERS, new("near"))
     await until(lambda: any(b"near" in body for _, body in tap.heard))
-    await until(lambda: any(b"time: must be RFC 3339" in body for at, body in tap.heard if at.endswith("/dead")))
+    rule = b"time: must be RFC 3339"
+    await until(lambda: any(rule in body for topic, body in tap.heard if topic.endswith("/dead")))
