@@ -19,11 +19,16 @@ from quota.errors import ConfigError
 START_SECONDS = 10.0
 
 
-def missing(what: str) -> None:
-    """Skip on a developer's machine; fail where CI promises that everything is there."""
+def unable(why: str) -> None:
+    """Skip on a developer's machine; fail where CI promises that everything can be done."""
     if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is not installed")
-    pytest.skip(f"{what} is not installed")
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def missing(what: str) -> None:
+    """Say that something is not installed, where that must not be in CI."""
+    unable(f"{what} is not installed")
 
 
 def binary(name: str) -> str:

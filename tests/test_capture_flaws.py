@@ -61,6 +61,7 @@ async def test_room_that_was_made_and_never_written_is_a_torn_tail(path: Path) -
     assert read(path.parent) == [*ALL, delivered(9)]
 
 
+@pytest.mark.soak
 def test_a_bit_flipped_anywhere_is_found_and_its_record_named(path: Path) -> None:
     whole, chosen = content(path), random.Random(first_seed())
     starts = [0, *accumulated(len(write) for write in writes(path))]
