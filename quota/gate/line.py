@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from math import inf
 from typing import Any, Protocol, Self
 
 import hiredis
@@ -19,6 +20,7 @@ from quota.gate.wire import Complaint, packed
 from quota.store.durability import NOT_KEPT, Durability, Seal, seal_of
 
 _MORE = object()
+_FILL = 16
 LATER = (
     *("LOADING", "BUSY", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS", "MISCONF"),
     *("OOM", "ERR Function not found", NOT_KEPT),
@@ -68,15 +70,17 @@ class Holder(Protocol):
 class Line(asyncio.Protocol):
     """A connection in use: what was written and not answered yet, and when it was last heard.
 
-    ``trip`` is how long an answer usually takes here. A ``full`` line takes no more for now. With a
-    durability other than memory every batch that needs it ends in the seal, a command whose reply says
-    that what stands before it on this connection is safe; until then the answers are held back.
+    ``trip`` is how long an answer usually takes here. A ``full`` line takes no more for now; ``fill`` calls
+    are a batch that waits for no more. With a durability other than memory every batch that needs it ends
+    in the seal, a command whose reply says that what stands before it on this connection is safe; until
+    then the answers are held back. It costs as much for many as for one, so such a batch is never full.
     """
 
     def __init__(self, holder: Holder) -> None:
         self.holder = holder
         self.waiting: deque[Call] = deque()
         self.full = False
+        self.fill: float = _FILL
         self.closed = False
         self.trip = 0.0
         self._heard = 0.0
@@ -120,6 +124,7 @@ class Line(asyncio.Protocol):
     def _seal_with(self, seal: Seal | None) -> None:
         if seal is not None:
             self._seal, self._mark = seal, _unawaited(*seal.words)
+            self.fill = inf
 
     def _take_over(self, connection: Any) -> None:  # noqa: ANN401 - a connection of redis-py's
         self._connection = connection

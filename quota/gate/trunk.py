@@ -1,8 +1,8 @@
 """The calls of one event loop to the nodes of a store: who shares which connection, and for how long.
 
-What is asked while nothing is under way goes out at once; all else that is asked in one turn of the
-loop goes out as one batch. No batch waits for the one before it, and none for a timer. A call that is
-not answered is asked again, until its deadline.
+What is asked while nothing is under way goes out at once; all else goes out as a batch when it is full
+or the loop's turn is over: the server works while others still ask. No batch waits for the one before
+it, and none for a timer. A call that is not answered is asked again, until its deadline.
 """
 
 from __future__ import annotations
@@ -44,15 +44,13 @@ class Trunk:
         self._old: set[Line] = set()
 
     def ask(self, *calls: Call) -> None:
-        """Take calls that are waited for: at once, or with all others of this turn where one is under way."""
-        wanted = [call for call in calls if not call.future.done()]
-        line = self.line
-        if line is not None and not line.waiting and not self._queue and not line.full:
-            if wanted:
-                line.write(wanted)
-            return
-        self._queue += wanted
-        if not self._called:
+        """Take calls: at once where none is under way or a batch is full, else with others of this turn."""
+        line, is_first = self.line, not self._queue
+        self._queue += calls
+        is_due = line is not None and ((is_first and not line.waiting) or len(self._queue) >= line.fill)
+        if line is not None and is_due and not line.full:
+            self._flush()
+        elif not self._called:
             self._called = True
             self._board.loop.call_soon(self._flush)
 
