@@ -9,8 +9,10 @@ that holds the password. No message of ours repeats the URL, because it may hold
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +30,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's name for it
 
 from quota.errors import ConfigError
 
@@ -72,7 +75,7 @@ class Route:
         options = {**self.options, **_OURS, "retry": Retry(NoBackoff(), 0)}
         if address is not None:
             options["host"], options["port"] = address
-        return self.kind(**options)
+        return _telling(self.kind)(**options)
 
     def client(self, address: Address | None, deadline_s: float) -> Redis:
         """Build a client of our own that waits for no answer longer than this, and repeats nothing."""
@@ -80,12 +83,39 @@ class Route:
         options["socket_timeout"] = options["socket_connect_timeout"] = deadline_s
         if address is not None:
             options["host"], options["port"] = address
-        return Redis.from_pool(ConnectionPool(connection_class=self.kind, **options))
+        return Redis.from_pool(ConnectionPool(connection_class=_telling(self.kind), **options))
 
     async def aclose(self) -> None:
         """Close the connections to the sentinels, where they are ours."""
         if self.sentinel is not None:
             await self.sentinel.aclose()
+
+
+@cache
+def _telling(kind: Any) -> Any:  # noqa: ANN401 - redis-py types none of it
+    """Make of a kind of connection one that tells in redis-py's words that it is gone, on any loop.
+
+    Who writes to a connection that was closed meanwhile gets a RuntimeError of uvloop's, which redis-py
+    takes for a mistake in the program.
+    """
+
+    async def connect(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as redis-py calls it
+        with _told():
+            await kind.connect(self, *args, **kwargs)
+
+    async def send_packed_command(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as above
+        with _told():
+            await kind.send_packed_command(self, *args, **kwargs)
+
+    return type(kind.__name__, (kind,), {"connect": connect, "send_packed_command": send_packed_command})
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(f"the connection was lost ({error})") from error
 
 
 _OF_SYNC: Mapping[Any, Any] = {
