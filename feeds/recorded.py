@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from feeds.capture_format import HEAD_BYTES, Head, Kept, Line, Mark, Name, lines_of
 from feeds.capture_format import decode as kept_of
-from feeds.capture_reading import Flaw, Torn, Unit, files_of, records, walk
+from feeds.capture_reading import Flaw, Torn, Unit, files_of, records, survey, walk
 from feeds.codec import decode
 from quota.accounts import Account, Last, account_of
 from quota.captured import Captured, Delivered, Journalled, Opened
@@ -20,6 +20,7 @@ from quota.decision import PoolName
 from quota.errors import CaptureUnavailable
 from quota.events import Event
 
+_SKEW_MS = 1000
 _OF_INTEREST = (b'{"record":"entry"', b'{"record":"reached"', b'{"record":"head"')
 
 P = ParamSpec("P")
@@ -62,7 +63,7 @@ class FileRecorded:
 
     def _last(self, day: str) -> dict[PoolName, Last | None]:
         """Read backwards until each pool's last entry is found: a day has many."""
-        own = files_of(self.folder, self.client_id, day=day)
+        own = self._files(day)
         if not own:
             return dict.fromkeys(PoolName) if files_of(self.folder, day=day) else {}
         wanted: dict[PoolName, int] | None = None
@@ -80,6 +81,18 @@ class FileRecorded:
                 return found
         return found if wanted is not None else dict.fromkeys(PoolName if any(map(_is_spoilt, own)) else ())
 
+    def _files(self, day: str) -> list[Path]:
+        """List the files that a day's records may be in, whatever our clock said when they were written.
+
+        The day may have been opened by a daemon whose clock was before ours, and a file of a coming day is
+        gone on with.
+        """
+        own = files_of(self.folder, self.client_id)
+        later = [path for path in own if _day_of(path) >= day]
+        earlier = own[: len(own) - len(later)][-1:]
+        begun = (at.trading_day >= day for path in earlier for at in survey(path).reached.values())
+        return [*(earlier if any(begun) else []), *later]
+
     def _account(self, day: str, pool: PoolName) -> Account | None:
         found = self._found(day, pool)
         account = account_of(found.records, day, pool)
@@ -93,6 +106,7 @@ class FileRecorded:
 
     def _refuse(self, day: str, flaws: Sequence[Flaw]) -> None:
         """Say why there is no account, where there may have been one."""
+        flaws = [flaw for flaw in flaws if flaw.file >= day]
         if flaws:
             raise CaptureUnavailable(f"the record of {day} is damaged: {flaws[0]}")
         names = [Name.read(path.name) for path in files_of(self.folder, day=day)]
@@ -106,8 +120,8 @@ class FileRecorded:
         flaws: list[Flaw] = []
         found: list[Captured] = []
         before = last = 0
-        for _, record in records(files_of(self.folder, self.client_id, day=day), flaws):
-            if isinstance(record, Opened | Journalled) and record.pool is pool:
+        for _, record in records(self._files(day), flaws):
+            if isinstance(record, Opened | Journalled) and (record.pool, _of(record)) == (pool, day):
                 found.append(record)
                 before = len(flaws)
                 last = record.entry.seq if isinstance(record, Journalled) else last
@@ -115,11 +129,34 @@ class FileRecorded:
         return _Found(found, flaws, unsure)
 
     def _delivered(self, day: str, pool: PoolName) -> list[Event]:
+        """Read up to the next day's opening; without a time, what came before this one's is not of it."""
         served, flaws = frozenset(PoolName), list[Flaw]()
-        read = records(files_of(self.folder, self.client_id, day=day), flaws)
-        taken = (record for _, record in read if isinstance(record, Delivered))
-        decoded = (decode(record.topic, record.payload, self.root, served) for record in taken)
-        return [event for it in decoded if it is not None and it.pool is pool for event in it.events]
+        opened_ms, taken = 0, list[Delivered]()
+        for _, record in records(self._files(day), flaws):
+            if isinstance(record, Delivered):
+                taken.append(record)
+            elif isinstance(record, Opened) and record.pool is pool:
+                if record.terms.trading_day > day:
+                    break
+                if record.terms.trading_day == day:
+                    opened_ms = opened_ms or record.time_ms
+        decoded = ((it.time_ms, decode(it.topic, it.payload, self.root, served)) for it in taken)
+        return [
+            event
+            for time_ms, it in decoded
+            if it is not None and it.pool is pool
+            for event in it.events
+            if event.market_date is not None or time_ms >= opened_ms - _SKEW_MS
+        ]
+
+
+def _day_of(path: Path) -> str:
+    name = Name.read(path.name)
+    return name.day if name is not None else ""
+
+
+def _of(record: Opened | Journalled) -> str:
+    return record.terms.trading_day if isinstance(record, Opened) else record.trading_day
 
 
 def _is_spoilt(path: Path) -> bool:

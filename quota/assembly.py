@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -24,7 +24,7 @@ from feeds.recorded import FileRecorded
 from feeds.scenario import LIMITS_YUAN as SIMULATED_LIMITS_YUAN
 from feeds.simulator import Simulator
 from quota import http
-from quota.captured import Delivered
+from quota.captured import Delivered, refuse_another_clock
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.days import Almanac, Days
@@ -32,7 +32,7 @@ from quota.decision import PoolName
 from quota.desk import replaying, reporting, screen
 from quota.door import tls_of
 from quota.embedded import embedded_broker, embedded_store
-from quota.errors import ConfigError
+from quota.errors import CaptureUnavailable, ConfigError
 from quota.events import MARKET_TZ
 from quota.ledger import RedisLedger
 from quota.library import Library
@@ -162,7 +162,11 @@ async def _capture(
         rotate_bytes=own.rotate_mib * 1024 * 1024,
         keep_days=own.keep_days,
     )
-    return await stack.enter_async_context(FileCapture(capture, almanac.latest_day, metrics.captured))
+    kept = await stack.enter_async_context(FileCapture(capture, almanac.latest_day, metrics.captured))
+    clock = almanac.clock
+    with suppress(CaptureUnavailable):  # the daemon tells of it, and waits
+        refuse_another_clock(await kept.reached(), clock.today().isoformat(), is_real=clock.real)
+    return kept
 
 
 def _report_by_itself(stack: AsyncExitStack, settings: Settings, running: Running) -> None:

@@ -20,6 +20,7 @@ from typing import Protocol, assert_never
 import msgspec
 
 from quota.decision import PoolName
+from quota.errors import ConfigError
 from quota.journal import Entry
 from quota.pool import Change, Pool
 
@@ -63,11 +64,12 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True):
     """How far the last account of a pool goes: its day, its last number and the id of its last change.
 
     ``terms`` and ``entry`` are digests of the terms and of the last entry: by them it is told whether
-    the store still continues this account.
+    the store still continues this account. ``origin`` is the clock that opened the day, ``real`` or ``at``.
     """
 
     trading_day: str
     terms: str
+    origin: str = "real"
     seq: int = 0
     entry: str = ""
     change: str = "0-0"
@@ -113,7 +115,7 @@ def reached_after(
             case Opened(pool=pool, terms=terms):
                 was = now.get(pool)
                 if was is None or was.trading_day != terms.trading_day:
-                    was = Reached(trading_day=terms.trading_day, terms="")
+                    was = Reached(trading_day=terms.trading_day, terms="", origin=terms.origin)
                 now[pool] = msgspec.structs.replace(was, terms=terms_digest(terms))
             case Journalled(pool=pool) | Changed(pool=pool):
                 last[pool, type(record)] = record
@@ -132,6 +134,21 @@ def _advanced(at: Reached | None, record: Journalled | Changed) -> Reached:
     if isinstance(record, Changed):
         return msgspec.structs.replace(at, change=record.change.id)
     return msgspec.structs.replace(at, seq=record.entry.seq, entry=digest(record.entry))
+
+
+def refuse_another_clock(reached: Mapping[PoolName, Reached], today: str, *, is_real: bool) -> None:
+    """Keep rehearsals and real days apart: a lost day of the one is not to be put back from the other.
+
+    Raises ConfigError.
+    """
+    for at in reached.values():
+        if at.origin == "real" and not is_real:
+            raise ConfigError(
+                f"capture.folder: has the record of {at.trading_day}: --at needs another folder"
+            )
+        if at.origin == "at" and is_real and at.trading_day >= today:
+            opened = f"{at.trading_day} was opened with --at"
+            raise ConfigError(f"capture.folder: {opened}: go on with --at, or with another folder")
 
 
 def digest(record: msgspec.Struct) -> str:

@@ -13,9 +13,12 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from quota.day import BY_STORE, STORE_CHANGED
+from quota.day import BY_STORE, REBUILT, STORE_CHANGED
 from quota.journal import Entry
 from quota.pool import Pool
+
+PUT_BACK_AGAIN = f"{REBUILT}?"
+"""Attested so: the day was put back, and its store changed once more before anybody resumed it."""
 
 FRESH_MS = 1000
 """How long before a store took its last number one may have looked last, and still know what it answered."""
@@ -48,12 +51,15 @@ def doubt_of(pool: Pool) -> Doubt:
 
 
 def doubted(pool: Pool, server: str, lost: str = "") -> Pool:
-    """Take a server for one that may lack what was answered; an operator's halt stays above that."""
+    """Take a server for one that may lack what was answered; an operator's halt stays above that.
+
+    A day that was put back has to be put back again.
+    """
     return replace(
         pool,
-        attested="?" if pool.attested == server else pool.attested,
+        attested={server: "?", REBUILT: PUT_BACK_AGAIN}.get(pool.attested, pool.attested),
         doubted=f"{server} {pool.seq} {lost}",
-        halted=pool.halted or STORE_CHANGED,
+        halted=STORE_CHANGED if pool.halted in {"", REBUILT} else pool.halted,
     )
 
 

@@ -123,14 +123,16 @@ class Ledger(Protocol):
         """
         ...
 
-    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+    async def replay(
+        self, pool: PoolName, terms: Pool, entries: Sequence[Entry], *, anew: bool = False
+    ) -> Replayed:
         """Put entries of a lost day back, beside the pool, all of them or none.
 
         ``terms`` is the pool before its first entry. The entries come in order, a few hundred in a call;
         those that are put back already have to be the same, so that a page may be repeated. Each is
         judged at its own time and keeps its verdict, number and text. One whose ``seq`` is 0 takes the
         next number, and has no effect where it is known; without a verdict it is decided as of its
-        time. Refused where the pool is attested.
+        time. Refused where the pool is attested. With ``anew`` what was put back before is left out.
         """
         ...
 
@@ -209,9 +211,12 @@ class RedisLedger:
         reply = await self._library.call("quota_attest", keys(pool), msgspec.msgpack.encode(claims))
         return msgspec.convert([word.decode() for word in reply], Attestation)
 
-    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+    async def replay(
+        self, pool: PoolName, terms: Pool, entries: Sequence[Entry], *, anew: bool = False
+    ) -> Replayed:
         """Put entries back in one function call."""
-        seq, detail = await self._call("quota_replay", pool, packed_terms(terms), packed_entries(entries))
+        words = [packed_terms(terms), packed_entries(entries), *([b"anew"] if anew else [])]
+        seq, detail = await self._call("quota_replay", pool, *words)
         return Replayed(seq, detail.decode())
 
     async def adopt(self, pool: PoolName, trading_day: str, seq: int, live_seq: int) -> Replayed:

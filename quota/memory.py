@@ -223,17 +223,21 @@ class MemoryLedger:
         book.become(doubt.attested(was, self.run_id), now_ms, "attested")
         return Attestation(Attest.ATTESTED)
 
-    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+    async def replay(
+        self, pool: PoolName, terms: Pool, entries: Sequence[Entry], *, anew: bool = False
+    ) -> Replayed:
         """Put entries of a lost day back, beside the pool."""
         book = self.books[pool]
         if (refused := rebuild.refused(book.pool, terms.trading_day, self.run_id)) is not None:
             return Replayed(0, refused)
         aside = book.aside
-        if aside is None or aside.pool is None or aside.pool.trading_day != terms.trading_day:
+        if anew or aside is None or aside.pool is None or aside.pool.trading_day != terms.trading_day:
+            book.aside = None
             last_change = book.changes[-1].id if book.changes else book.published
             aside = rebuild.begun(terms, entries[0].time_ms if entries else 0, last_change)
         replayed = rebuild.put_back(aside, entries)
-        book.aside = book.aside if replayed.detail else aside
+        if not replayed.detail:
+            book.aside = aside
         return replayed
 
     async def adopt(self, pool: PoolName, trading_day: str, seq: int, live_seq: int) -> Replayed:
@@ -248,7 +252,7 @@ class MemoryLedger:
             return Replayed(aside.pool.seq if aside and aside.pool else 0, refused or "")
         if wrong := rebuild.put_since_back(book, aside, live_seq):
             return Replayed(aside.pool.seq, wrong)
-        self.books[pool] = rebuild.adopted(live, aside, book.next_rate, self._now_ms())
+        self.books[pool] = rebuild.adopted(live, aside, book.next_rate, self.run_id, self._now_ms())
         return Replayed(self._last_seq(pool))
 
     def _last_seq(self, pool: PoolName) -> int:

@@ -26,6 +26,9 @@ _COMPARED = ("event", "verdict", "balance_fen", "time_ms")
 _DOUBTED = frozenset({*day.BY_STORE, day.OPENED_LATE})
 
 
+ANOTHER = "event: another one was put back before"
+
+
 class Wrong(Exception):
     """An entry that cannot be put back, and why."""
 
@@ -86,7 +89,7 @@ def _put_back(book: Book, entry: Entry) -> None:
     pool = _pool(book)
     if 0 < entry.seq <= pool.seq:
         if not _is_same(book.journal[entry.seq - 1], entry):
-            raise Wrong("event: another one was put back before")
+            raise Wrong(ANOTHER)
         return
     if entry.seq > pool.seq + 1:
         raise Wrong(f"seq: {pool.seq + 1} is missing")
@@ -258,7 +261,7 @@ def put_since_back(book: Book, aside: Book, live_seq: int) -> str:
     return put_back(aside, since).detail
 
 
-def adopted(live: Pool | None, aside: Book, next_rate: tuple[str, str], now_ms: int) -> Book:
+def adopted(live: Pool | None, aside: Book, next_rate: tuple[str, str], run_id: str, now_ms: int) -> Book:
     """The day that was put back as it stands in the pool's place: halted until somebody attests it.
 
     An operator's halt stays his.
@@ -268,6 +271,6 @@ def adopted(live: Pool | None, aside: Book, next_rate: tuple[str, str], now_ms: 
     if live is not None and live.trading_day != pool.trading_day:
         kept = (*kept, live.trading_day)
     book.published, book.next_rate, book.aside = book.changes[-1].id, next_rate, None
-    halted = replace(pool, halted=pool.halted or day.REBUILT, kept=kept)
+    halted = replace(pool, halted=pool.halted or day.REBUILT, kept=kept, doubted=f"{run_id} {pool.seq} ")
     book.become(replace(halted, next_lapse_ms=min(book.holds.values(), default=0)), now_ms, day.REBUILT)
     return book

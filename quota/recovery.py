@@ -15,35 +15,32 @@ from typing import NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from quota.accounts import Account, Recorded, last_of, opening_terms, recent_entries
+from quota.accounts import Recorded, last_of
 from quota.day import REBUILT
 from quota.days import Days
 from quota.decision import Attest, PoolName
-from quota.doubt import Claim
+from quota.doubt import PUT_BACK_AGAIN, Claim
 from quota.errors import CaptureUnavailable, LedgerUnavailable
 from quota.events import Event, NewOrder
-from quota.journal import Entry
-from quota.ledger import Ledger, Replayed, Snapshot
+from quota.ledger import Ledger, Snapshot
 from quota.pool import Pool
 from quota.proof.verify import Record, verify
+from quota.reinstate import PAGE, Reinstatement, Stopped
 from quota.witness import Known
 
 LOOK_S = 0.2
-PAGE = 300
 _AGAIN_S, _AWAY_S = 30.0, 1.0
 _LAG_MS = 2_000
 """How far the record may be behind what we saw: so much of what gateways were answered it never had."""
-_TRIES = 100
 
 log = structlog.get_logger(__name__)
 
 
-class Stopped(Exception):
-    """Why a day cannot be rebuilt now."""
-
-
 class _Rebuilt(NamedTuple):
-    """A day that is in place, its last number that was written down, and orders whose answer nobody knows."""
+    """A day that is in place, its last number that was written down, and orders whose answer nobody knows.
+
+    They are decided once the pool takes buys: one that is halted would refuse them for good.
+    """
 
     known: Known
     orders: Sequence[NewOrder]
@@ -76,7 +73,8 @@ class Recovery:
                 log.warning("recovery.failed", pool=pool, reason=str(error))
         for pool in self.days.pools:
             if (it := last.get(pool)) is not None:
-                witness.learn(pool, Known(today, "", Claim(it.seq, it.balance_fen, it.time_ms)))
+                known = Known(today, "", Claim(it.seq, it.balance_fen, it.time_ms))
+                witness.learn(pool, known, attests=self.resumes)
             elif pool in last:
                 witness.suspect(pool, today)
 
@@ -127,14 +125,10 @@ class Recovery:
         if account.missing:
             raise Stopped(f"the record of {trading_day} is damaged: {account.missing}")
         if live.attested != REBUILT:
-            if await self._has_all(pool, last_of(account)):
+            if live.attested != PUT_BACK_AGAIN and await self._has_all(pool, last_of(account)):
                 return
             log.warning("recovery.began", pool=pool, trading_day=trading_day, entries=len(account.entries))
-            try:
-                await self._rebuild(pool, account)
-            except Stopped:
-                if not await self._done_by_another(pool):
-                    raise
+            await Reinstatement(self.ledger, self.record, self.days).put_back(pool, account)
         if (differences := (await verify(self.record, pool)).differences) != ():
             raise Stopped(f"the day that was put back does not verify: {differences[0]}")
         await self._demand_what_we_saw(pool, last_of(account))
@@ -150,83 +144,32 @@ class Recovery:
         seen, last = known.claim, written.claim
         if known.trading_day != written.trading_day or seen.seq <= last.seq:
             return
-        there = [entry.balance_fen async for entry in self.record.journal(pool, seen.seq, seen.seq - 1)]
-        if there != [seen.balance_fen] and seen.at_ms - last.at_ms > _LAG_MS:
+        if seen.at_ms - last.at_ms > _LAG_MS and not await self._has(pool, seen):
             raise Stopped(f"seq {last.seq + 1} to {seen.seq} were answered and not written down")
 
+    async def _has(self, pool: PoolName, claim: Claim) -> bool:
+        """Whether the store has a number, with the same balance after it."""
+        there = [entry.balance_fen async for entry in self.record.journal(pool, claim.seq, claim.seq - 1)]
+        return there == [claim.balance_fen] or not claim.seq
+
     async def _has_all(self, pool: PoolName, written: Known) -> bool:
-        """Attest a store that has all that was written down and all that we know: nothing is to be done."""
+        """Attest a store that has all that was written down and all that we know: nothing is to be done.
+
+        Where we know it from the record alone, an operator says whether there was more.
+        """
         witness = self.days.witness
         if pool in witness.lost:
             return False
         last = max(written, witness.known.get(pool, written), key=lambda it: (it.trading_day, it.claim.seq))
+        if not last.server and not self.resumes:
+            if await self._has(pool, last.claim):
+                raise Stopped("none that were written down; whether there were more, an operator has to say")
+            return False
         if (await self.ledger.attest(pool, [last.claim])).outcome is Attest.REFUSED:
             return False
         log.info("store.attested", pool=pool, seq=last.claim.seq, balance_fen=last.claim.balance_fen)
         await self.days.look(pool)
         return True
-
-    async def _rebuild(self, pool: PoolName, account: Account) -> None:
-        """Put a day back beside the pool, and in its place once all that the pool has is in it too."""
-        terms, entries = opening_terms(account), account.entries
-        came = (await self._page(pool, terms, entries[:1])).seq
-        came = await self._replay(pool, terms, entries[came:], came)
-        came = await self._replay_recent(pool, terms, came)
-        read = 0
-        for _ in range(_TRIES):
-            live = await self.record.read(pool)
-            live_seq = live.seq if live is not None and live.trading_day == terms.trading_day else 0
-            since = [replace(entry, seq=0) for entry in await self._since(pool, entries, read, live_seq)]
-            came, read = await self._replay(pool, terms, since, came), live_seq
-            if await self._done_by_another(pool):
-                raise Stopped(
-                    "another daemon has put it back"
-                )  # what stands beside the pool is none of its day
-            done = await self.ledger.adopt(pool, terms.trading_day, came, live_seq)
-            if not done.detail:
-                behind = done.seq - len(entries)
-                log.info("recovery.adopted", pool=pool, seq=done.seq, written=len(entries), behind=behind)
-                return
-            if not done.detail.startswith(("live_seq", "seq")):
-                raise Stopped(done.detail)
-            came = done.seq  # another daemon puts the same day back, and was further
-        raise Stopped("the pool moves on too fast")
-
-    async def _done_by_another(self, pool: PoolName) -> bool:
-        """Whether another daemon has put the same day in its place meanwhile."""
-        snapshot = await self.days.look(pool)
-        put_back = snapshot.pool is not None and snapshot.pool.attested == REBUILT
-        return put_back or self.days.witness.trusts(pool, snapshot)
-
-    async def _replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry], came: int) -> int:
-        """Put entries back, page by page; those that are there already are passed over."""
-        for start in range(0, len(entries), PAGE):
-            came = (await self._page(pool, terms, entries[start : start + PAGE])).seq
-        return came
-
-    async def _page(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
-        replayed = await self.ledger.replay(pool, terms, entries)
-        if replayed.detail:
-            raise Stopped(replayed.detail)
-        return replayed
-
-    async def _replay_recent(self, pool: PoolName, terms: Pool, came: int) -> int:
-        """Put back what we were answered and nobody had written down: under its number where it follows."""
-        recent = recent_entries(self.days.witness.recent(pool), terms.trading_day)
-        later = [entry for entry in recent if entry.seq > came]
-        numbered = [entry for place, entry in enumerate(later) if entry.seq == came + 1 + place]
-        replayed = await self.ledger.replay(pool, terms, numbered)
-        came = came if replayed.detail else replayed.seq
-        return await self._replay(pool, terms, [replace(entry, seq=0) for entry in later], came)
-
-    async def _since(self, pool: PoolName, written: Sequence[Entry], read: int, live_seq: int) -> list[Entry]:
-        """What the store has that was not written down: all from the first difference on."""
-        since: list[Entry] = []
-        async for entry in self.record.journal(pool, live_seq, read):
-            same = not read and not since and entry.seq <= len(written) and written[entry.seq - 1] == entry
-            if not same:
-                since.append(entry)
-        return since
 
     async def _take_delivered(self, pool: PoolName, trading_day: str) -> list[NewOrder]:
         """Take in all facts that came over MQTT; return the orders of which the ledger knows nothing.
@@ -248,20 +191,32 @@ class Recovery:
         return unknown
 
     async def _finish(self, pool: PoolName, snapshot: Snapshot) -> None:
-        """Attest a rebuilt pool where we may; once it is attested, have the orders decided that remain."""
+        """Attest a rebuilt pool where we may; once it takes buys, have the orders decided that remain.
+
+        One whose store has changed again meanwhile is looked at as if it had never been rebuilt.
+        """
         (known, orders), seen = self._rebuilt[pool], snapshot.pool
         if seen is not None and seen.trading_day == known.trading_day:
-            if seen.attested == REBUILT and not self.resumes:
+            if seen.attested == REBUILT and self.resumes:
+                seen = await self._attested(pool, known, snapshot)
+            is_attested = seen.attested in {snapshot.run_id, ""}
+            if seen.attested == REBUILT or (is_attested and seen.halted):
                 return
-            if seen.attested == REBUILT:
-                # What stands behind the last number that was written down, we have put there ourselves.
-                claim = replace(known.claim, at_ms=snapshot.server_ms)
-                said = await self.ledger.attest(pool, [claim])
-                if said.outcome is Attest.REFUSED:
-                    raise Stopped(f"it is not attested: {said.detail}")
-            for start in range(0, len(orders), PAGE):
+            for start in range(0, len(orders) if is_attested else 0, PAGE):
                 await self.ledger.apply(pool, orders[start : start + PAGE])
         del self._rebuilt[pool]
         self.waiting.pop(pool, None)
         await self.days.look(pool)
         log.info("recovery.ended", pool=pool, seq=known.claim.seq, undecided=len(orders))
+
+    async def _attested(self, pool: PoolName, known: Known, snapshot: Snapshot) -> Pool:
+        """Attest a rebuilt pool; return it as it is then.
+
+        What stands behind the last number that was written down, we have put there ourselves.
+        """
+        claim = replace(known.claim, at_ms=snapshot.server_ms)
+        said = await self.ledger.attest(pool, [claim])
+        seen = (await self.days.look(pool)).pool
+        if said.outcome is Attest.REFUSED or seen is None:
+            raise Stopped(f"it is not attested: {said.detail}")
+        return seen

@@ -16,13 +16,14 @@ import structlog
 from quota.clock import MarketClock
 from quota.day import REBUILT
 from quota.decision import Attest, Decision, Outcome, PoolName, Status
-from quota.doubt import Claim
+from quota.doubt import PUT_BACK_AGAIN, Claim
 from quota.events import Event
 from quota.ledger import Attestation, Ledger, Snapshot
 from quota.pool import Pool
 
 GONE = "the store has nothing of the day any more"
 _UNSEEN = "this daemon has not seen the day on the store before"
+_ONLY_READ = "this daemon has not seen the day, but read of it"
 _BATCHES = 200
 
 log = structlog.get_logger(__name__)
@@ -64,9 +65,14 @@ class Witness:
         self._halted_on: dict[PoolName, str] = {}
         self._skews_ms: dict[PoolName, int] = {}
         self._begun: dict[PoolName, str] = {}
+        self._attests_what_it_read = True
 
-    def learn(self, pool: PoolName, known: Known) -> None:
-        """Take in what was written down before we came; what we have seen ourselves counts more."""
+    def learn(self, pool: PoolName, known: Known, *, attests: bool = True) -> None:
+        """Take in what was written down before we came; what we have seen ourselves counts more.
+
+        Without ``attests`` a store that has it may lack what came after it, for all we know.
+        """
+        self._attests_what_it_read = attests
         if pool not in self.known:
             self.known[pool] = known
 
@@ -127,7 +133,8 @@ class Witness:
         if (owed := self._owed.get(pool)) is not None and not owed.server:
             self._owed[pool] = owed._replace(server=server)
         is_attested, is_refused = seen.attested == server, self._refused.get(pool) == server
-        settled = is_refused or pool in self.lost or seen.attested == REBUILT
+        is_put_back = seen.attested in {REBUILT, PUT_BACK_AGAIN}
+        settled = is_refused or pool in self.lost or is_put_back
         if is_attested and (settled or not _surprises(before, seen)):
             self._trust(pool, seen, snapshot.server_ms)
             return False
@@ -166,6 +173,8 @@ class Witness:
         known = self.known.get(pool)
         if known is None or known.trading_day != seen.trading_day:
             return Attestation(Attest.REFUSED, _UNSEEN)
+        if not (known.server or self._attests_what_it_read or seen.attested == server):
+            return Attestation(Attest.REFUSED, _ONLY_READ)
         owed = self._owed.get(pool)
         claims = [known.claim]
         if owed is not None and owed.trading_day == seen.trading_day and owed.server != server:

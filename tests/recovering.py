@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+import pytest
 
 from quota.book import Book
 from quota.days import Days
 from quota.decision import PoolName, Status
+from quota.events import Cancelled
 from quota.recovery import Recovery
+from tests.agreement.trading import buy
 from tests.folded import Record
 from tests.notes import Notes
-from tests.rigs import NB_SH, Rig, until
+from tests.rigs import NB_SH, Rig, rig, running, until
 
 ORDER = '{"event": "new", "order_id": "%s", "side": "%s", "price": "1.00", "quantity": 100}'
 
@@ -68,3 +75,23 @@ def site_of(here: Rig, notes: Notes, *, resumes: bool) -> Site:
     record = Record()
     record.books = here.store.books
     return Site(here, record, notes, Recovery(here.store, record, here.days, notes, resumes))
+
+
+@asynccontextmanager
+async def sited(monkeypatch: pytest.MonkeyPatch, *, resumes: bool = True) -> AsyncIterator[Site]:
+    """A site whose daemon runs; whether it may resume a rebuilt day by itself."""
+    here = site_of(rig(monkeypatch), Notes(), resumes=resumes)
+    async with running(here.rig):
+        yield here
+
+
+async def morning(site: Site) -> Book:
+    """Take orders in and write them down; the store as it was before the last two."""
+    for name in ("a", "b", "c"):
+        await site.order(name)
+    await site.rig.store.reserve(NB_SH, buy("gw"), 60_000)
+    early = copy.deepcopy(site.rig.store.books[NB_SH])
+    await site.order("d")
+    await site.rig.store.apply(NB_SH, [Cancelled(order_id="a")])
+    await site.written()
+    return early

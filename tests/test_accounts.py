@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from feeds.recorded import FileRecorded
 from quota.accounts import Last, account_of
-from quota.captured import Captured
-from quota.errors import CaptureUnavailable
-from tests.captures import DAY, POOL, become, content, journalled, kept, only, opened, writes
+from quota.captured import Captured, reached_after, refuse_another_clock
+from quota.errors import CaptureUnavailable, ConfigError
+from tests.captures import DAY, POOL, become, content, delivered, journalled, kept, only, opened, writes
 
 
 def test_with_other_terms_an_account_goes_on() -> None:
@@ -63,3 +63,67 @@ async def test_the_record_of_another_client_id_says_that_a_day_was_begun(tmp_pat
     assert (await recorded.last(DAY))[POOL] is None
     with pytest.raises(CaptureUnavailable, match="only as quotad"):
         await recorded.day(DAY, POOL)
+
+
+def order(name: str, time_ms: int, more: str = "") -> Captured:
+    said = f'"order_id": "{name}", "side": "buy", "price": "1.00", "quantity": 1{more}'
+    return replace(delivered(0, f'{{"event": "new", {said}}}'.encode()), time_ms=time_ms)
+
+
+YESTERDAY, TOMORROW, NEXT_YEAR = "2026-11-20", "2026-11-24", "2027-11-23"
+
+
+@pytest.mark.parametrize("wrong", [YESTERDAY, NEXT_YEAR])
+async def test_a_day_is_found_whatever_our_clock_said_when_it_was_written_down(
+    tmp_path: Path, wrong: str
+) -> None:
+    await kept(tmp_path, [opened(YESTERDAY)], day=wrong)
+    await kept(tmp_path, [opened(), journalled(1), order("a", 2)], day=wrong)
+    await kept(tmp_path, [journalled(2), order("b", 3)])
+    recorded = FileRecorded(tmp_path, "quotad", "connect")
+    account = await recorded.day(DAY, POOL)
+    assert account is not None
+    assert [entry.seq for entry in account.entries] == [1, 2]
+    assert (await recorded.last(DAY))[POOL] == Last(2, 999_998, 2_002)
+    assert len(await recorded.delivered(DAY, POOL)) == 2
+
+
+async def test_of_a_day_are_the_events_from_its_opening_to_the_next(tmp_path: Path) -> None:
+    dated = ', "time": "2026-11-23T09:30:00+08:00"'
+    leftovers = [order("leftover", 90_000), order("early", 90_000, dated)]
+    await kept(
+        tmp_path,
+        [
+            *leftovers,
+            order("meanwhile", 99_500),
+            replace(opened(), time_ms=100_000),
+            order("in-time", 100_001),
+        ],
+        [opened(TOMORROW), order("of-tomorrow", 900_000)],
+    )
+    taken = await FileRecorded(tmp_path, "quotad", "connect").delivered(DAY, POOL)
+    assert [event.order_id for event in taken] == ["early", "meanwhile", "in-time"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "now", "refused"),
+    [
+        ("real", "real", ""),
+        ("at", "at", ""),
+        ("real", "at", f"has the record of {DAY}: --at needs another folder"),
+        ("at", "real", f"{DAY} was opened with --at: go on with --at, or with another folder"),
+    ],
+)
+def test_rehearsals_and_real_days_have_folders_of_their_own(origin: str, now: str, refused: str) -> None:
+    begun = replace(opened(), terms=replace(opened().terms, origin=origin))
+    reached = reached_after({}, [begun, journalled(1)])
+    if not refused:
+        refuse_another_clock(reached, DAY, is_real=now == "real")
+        return
+    with pytest.raises(ConfigError, match=refused):
+        refuse_another_clock(reached, DAY, is_real=now == "real")
+
+
+def test_a_rehearsal_that_is_over_is_in_nobodys_way() -> None:
+    begun = replace(opened(), terms=replace(opened().terms, origin="at"))
+    refuse_another_clock(reached_after({}, [begun]), TOMORROW, is_real=True)

@@ -44,7 +44,7 @@ FLOORS = (
     {"days", "accounts"},
     {"proof.replay"},
     {"metrics"},
-    {"gaps"},
+    {"gaps", "reinstate"},
     {"daemon", "watch", "follow", "recorder", "recovery"},
     {"running", "desk.console"},
     {"desk.operator"},

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from pydantic import ValidationError
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's names for them
 
 from quota.desk.operator import ledger_of
 from quota.endpoints import Redis as RedisSettings
 from quota.errors import ConfigError, LedgerUnavailable, QuotaError
 from quota.library import Library
 from quota.store.nodes import connected
+from quota.store.routes import route_to
 from tests.agreement.trading import POOL
 from tests.certificates import certify
 from tests.fleet import redis_servers, say, watched
-from tests.servers import free_port
+from tests.servers import Store, free_port
 
 
 @pytest.fixture
@@ -113,3 +117,25 @@ async def test_sentinels_of_which_nobody_answers_are_waited_for() -> None:
             await Library(nodes).load()
     finally:
         await nodes.aclose()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_is_gone_is_told_as_such_on_any_loop(
+    store: Store, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    async def written_too_late() -> None:
+        connection = route_to(store.url).connection(None)
+        await connection.connect()
+        transport = connection._writer.transport  # what the network would close
+        transport.abort()
+        await connection._reader.read()
+        with pytest.raises((ConnectionError, TimeoutError)):
+            await asked_again(connection)
+        await connection.disconnect()
+
+    async def asked_again(connection: Any) -> None:  # noqa: ANN401 - a connection of redis-py's
+        await connection.send_command("PING")
+        await connection.read_response()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(written_too_late())

@@ -9,41 +9,24 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
+from quota.accounts import opening_terms
 from quota.book import Book
 from quota.decision import Side, Status, Verdict
-from quota.events import Cancelled, Fill
+from quota.events import Fill
 from quota.ledger import Act
 from quota.proof.verify import verify
 from tests.agreement.trading import buy
-from tests.notes import Notes
-from tests.recovering import Site, open_due, site_of
-from tests.rigs import FRIDAY, MONDAY, NB_SH, rig, running, until
+from tests.recovering import Site, morning, open_due, sited
+from tests.rigs import FRIDAY, MONDAY, NB_SH, until
 
 FILL = '{"event": "fill", "order_id": "b", "exec_id": "1", "side": "buy", "price": "1.00", "quantity": 1}'
 RESUME = Act(act="resume", reason="compared", user="ann", host="desk")
 
 
 @pytest.fixture
-async def site(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
-    resumes = getattr(request, "param", "auto") == "auto"
-    here = site_of(rig(monkeypatch), Notes(), resumes=resumes)
-    async with running(here.rig):
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    async with sited(monkeypatch) as here:
         yield here
-
-
-by_operator = pytest.mark.parametrize("site", ["operator"], indirect=True)
-
-
-async def morning(site: Site) -> Book:
-    """Take orders in and write them down; the store as it was before the last two."""
-    for name in ("a", "b", "c"):
-        await site.order(name)
-    await site.rig.store.reserve(NB_SH, buy("gw"), 60_000)
-    early = copy.deepcopy(site.rig.store.books[NB_SH])
-    await site.order("d")
-    await site.rig.store.apply(NB_SH, [Cancelled(order_id="a")])
-    await site.written()
-    return early
 
 
 async def test_an_empty_store_gets_its_day_back(site: Site) -> None:
@@ -167,48 +150,6 @@ async def test_a_fresh_daemon_rebuilds_what_was_written_down(site: Site) -> None
     assert fresh.rig.store.books[NB_SH].journal == was
 
 
-# Who says that it goes on.
-
-
-@by_operator
-async def test_an_operator_says_when_it_goes_on(site: Site) -> None:
-    early = await morning(site)
-    site.notes.events = [buy("unheard")]
-    site.changes_to(early)
-    assert await site.looks() is Status.HALTED
-    assert site.ids() == ["a", "b", "c", "gw", "d", "a"]
-    waits = "they are put back, and an operator has to resume it"
-    assert site.recovery.warnings() == [f"NB-SH: the store lost entries of its day: {waits}"]
-    assert await site.order("e") == "halted"
-    await site.rig.store.operate(NB_SH, RESUME)
-    assert await site.looks() is Status.OPEN
-    assert site.recovery.warnings() == []
-    assert site.ids()[-1] == "unheard"
-    assert await site.order("f") == "accepted"
-
-
-@by_operator
-async def test_a_daemon_that_starts_meanwhile_goes_on_waiting(site: Site) -> None:
-    site.changes_to(await morning(site))
-    assert await site.looks() is Status.HALTED
-    fresh = site.restarted()
-    await fresh.recovery.learn()
-    assert await fresh.looks() is Status.HALTED
-    assert len(fresh.recovery.warnings()) == 1
-    await fresh.rig.store.operate(NB_SH, RESUME)
-    assert await fresh.looks() is Status.OPEN
-
-
-async def test_an_operators_own_halt_is_left_to_him(site: Site) -> None:
-    early = await morning(site)
-    await site.rig.store.operate(NB_SH, replace(RESUME, act="halt", reason="mine"))
-    await site.written()
-    site.changes_to(early)
-    assert await site.looks() is Status.HALTED
-    assert site.rig.pool().halted == "mine"
-    assert site.rig.pool().attested == "another"
-
-
 # What comes in the way.
 
 
@@ -239,6 +180,22 @@ async def test_a_record_that_cannot_be_read_is_told_and_learnt_later(site: Site)
     with capture_logs() as logs:
         await fresh.recovery.learn()
     assert [line["event"] for line in logs] == ["recovery.failed"] * len(fresh.rig.days.pools)
+
+
+@pytest.mark.parametrize("differs_at", [0, 2])
+async def test_what_was_half_built_of_another_account_is_begun_anew(site: Site, differs_at: int) -> None:
+    early = await morning(site)
+    account = await site.notes.day(MONDAY, NB_SH)
+    assert account is not None
+    other = list(account.entries[:3])
+    other[differs_at] = replace(other[differs_at], time_ms=other[differs_at].time_ms + 1)
+    site.changes_to(early)
+    await site.rig.days.look(NB_SH)
+    assert (await site.rig.store.replay(NB_SH, opening_terms(account), other)).detail == ""
+    with capture_logs() as logs:
+        assert await site.looks() is Status.OPEN
+    assert [log["seq"] for log in logs if log["event"] == "recovery.begun_anew"] == [3]
+    assert site.rig.store.books[NB_SH].journal[:6] == account.entries
 
 
 async def test_what_the_pool_takes_while_it_is_rebuilt_is_not_forgotten(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
-from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's names for them
 
 from quota.decision import PoolName, Verdict
 from quota.errors import ConfigError
@@ -57,28 +55,6 @@ async def test_a_plain_url_and_its_database(store: Store) -> None:
         await trades(client)
     assert (await asked(store.url)).verdict is Verdict.CLOSED
     assert (await asked(f"redis://127.0.0.1:{store.port}/3")).verdict is Verdict.ACCEPTED
-
-
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_connection_that_is_gone_is_told_as_such_on_any_loop(
-    store: Store, new_loop: Callable[[], asyncio.AbstractEventLoop]
-) -> None:
-    async def written_too_late() -> None:
-        connection = route_to(store.url).connection(None)
-        await connection.connect()
-        transport = connection._writer.transport  # what the network would close
-        transport.abort()
-        await connection._reader.read()
-        with pytest.raises((ConnectionError, TimeoutError)):
-            await asked_again(connection)
-        await connection.disconnect()
-
-    async def asked_again(connection: Any) -> None:  # noqa: ANN401 - a connection of redis-py's
-        await connection.send_command("PING")
-        await connection.read_response()
-
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        runner.run(written_too_late())
 
 
 async def test_a_unix_socket(directory: Path) -> None:

@@ -63,12 +63,13 @@ local function doubt_of(frame)
 end
 
 -- Takes this store for one that may lack what was answered: no more buys. Says what it lost, where that
--- is known: then no daemon can attest it any more. An operator's halt stays above that.
+-- is known: then no daemon can attest it any more. An operator's halt stays above that. A day that was put
+-- back has to be put back again.
 local function doubt(batch, lost)
   local was = batch.pool.frame
   local doubted = run_id .. ' ' .. whole(batch.pool.seq) .. ' ' .. (lost or '')
-  local attested = was.attested == run_id and '?' or was.attested
-  local halted = was.halted == '' and STORE_CHANGED or was.halted
+  local attested = was.attested == run_id and '?' or was.attested == REBUILT and REBUILT .. '?' or was.attested
+  local halted = (was.halted == '' or was.halted == REBUILT) and STORE_CHANGED or was.halted
   batch.pool.frame = frame_with(was, {attested = attested, doubted = doubted, halted = halted})
   note_changes(batch, was, STORE_CHANGED)
 end

@@ -3,8 +3,9 @@
 --
 -- The day is built beside the pool, under the same six keys with ":rebuilt" at the end, while the pool
 -- itself goes on with what is left (halted, so it decides no buys). quota_adopt puts it in the pool's
--- place, and what stood there is kept as ":<day>.lost". Nothing looks at the clock meanwhile: each entry
--- is judged at its own time, a hold ends by its own entry, and a verdict that was given stands.
+-- place, and what stood there is kept as ":<day>.lost", the next time as ":<day>.lost2". Nothing looks at
+-- the clock meanwhile: each entry is judged at its own time, a hold ends by its own entry, and a verdict
+-- that was given stands.
 
 do -- a block of its own: a function has room for 200 locals, and the library is one
 
@@ -58,11 +59,12 @@ local function begin_aside(batch, terms, first)
   note_changes(batch, NO_FRAME, 'opened')
 end
 
--- The day that is built beside the pool, as far as it has come; one of another day is none, and goes.
-local function read_aside(keys, trading_day)
+-- The day that is built beside the pool, as far as it has come; one of another day is none, and goes, and
+-- so does any that is to be begun anew.
+local function read_aside(keys, trading_day, anew)
   local aside = keys_aside(keys)
   local pool = read_pool(aside[1])
-  local stale = pool and pool.frame.trading_day ~= trading_day
+  local stale = pool and (anew or pool.frame.trading_day ~= trading_day)
   local batch = batch_of(aside, not stale and pool or nil, 0)
   batch.stale, batch.held_ms = stale, {}
   return batch
@@ -228,15 +230,15 @@ end
 
 -- Puts entries of a day back beside the pool, all of a call or none. The arguments are the pool before the
 -- day's first entry, packed as a map, and the entries, packed as a list of maps: event, text, seq (0: the
--- next), verdict, balance_fen, status, phase, time_ms, violations, and what an act has besides. Returns how
--- far the day has come, and why it came no further.
+-- next), verdict, balance_fen, status, phase, time_ms, violations, and what an act has besides; and 'anew'
+-- to leave out what was put back before. Returns how far the day has come, and why it came no further.
 local function replay(keys, args)
   if not format then bind_globals() end
   local terms, rows = cmsgpack.unpack(args[1]), cmsgpack.unpack(args[2])
   local refused = replay_refused(read_pool(keys[1]), terms.trading_day)
   if refused then return {0, refused} end
   demand_replay_rights(keys)
-  local batch = read_aside(keys, terms.trading_day)
+  local batch = read_aside(keys, terms.trading_day, args[3] == 'anew')
   if batch.stale then remove_day(keys, string.sub(ASIDE, 2)) end
   if not batch.pool then begin_aside(batch, terms, rows[1]) end
   local came = batch.seq or 0
@@ -255,8 +257,12 @@ local function put_away(keys, live, trading_day, kept)
     set_aside(keys, live.frame.trading_day, LOST_KEPT_DAYS)
     return days
   end
-  remove_day(keys, trading_day .. LOST)
-  set_aside(keys, trading_day .. LOST, LOST_KEPT_DAYS)
+  local name, times = trading_day .. LOST, 1
+  while redis.call('EXISTS', keys[1] .. ':' .. name) == 1 do
+    times = times + 1
+    name = trading_day .. LOST .. times
+  end
+  set_aside(keys, name, LOST_KEPT_DAYS)
   return days
 end
 
@@ -266,7 +272,8 @@ local function finish_aside(batch, now)
   local was = batch.pool.frame
   local first = redis.call('ZRANGE', batch.keys[4], 0, 0, 'WITHSCORES')
   batch.now, batch.at = now, now
-  batch.pool.frame = frame_with(was, {halted = was.halted ~= '' and was.halted or REBUILT, attested = REBUILT})
+  batch.pool.frame = frame_with(was, {halted = was.halted ~= '' and was.halted or REBUILT, attested = REBUILT,
+                                      doubted = run_id .. ' ' .. whole(batch.pool.seq) .. ' '})
   batch.pool.next_lapse = tonumber(first[2] or '0')
   note_changes(batch, was, REBUILT)
 end

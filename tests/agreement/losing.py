@@ -11,6 +11,7 @@ from quota.events import Bust, Cancelled, Fill
 from quota.ledger import Act, Replayed
 from quota.memory import MemoryLedger
 from quota.pool import Opening
+from quota.store.record import keys
 from tests.agreement.past import Past, as_it_was, between, finished, played, rebuilt
 from tests.agreement.state import DAY, HOUR_MS, identity, schedule_of
 from tests.agreement.trading import buy, fill
@@ -31,6 +32,7 @@ async def probe_replay(twin: Twin) -> None:
     await _forked(await emptied(twin, past), past)
     await _meanwhile(await emptied(twin, past), past)
     await _believed(await emptied(twin, past), past)
+    await _lost_again(await emptied(twin, past), past)
     await _replaced(twin, past)
     await _overslept(await emptied(twin, past))
 
@@ -128,6 +130,21 @@ async def _meanwhile(twin: Twin, past: Past) -> None:
     assert done.detail == ""
     assert done.seq > len(past.journal)
     await twin.agree()
+
+
+async def _lost_again(twin: Twin, past: Past) -> None:
+    """A store that changes before anybody resumed the day has it put back again, whatever was begun."""
+    key = keys(twin.name)[0]
+    for times in ("", "2", "3"):
+        other = replace(past.journal[0], time_ms=past.journal[0].time_ms + 1)
+        await twin.replay(past.terms, [other])
+        assert await twin.replay(past.terms, past.journal[:1], anew=True) == Replayed(1)
+        await finished(twin, past, [])
+        await twin.store_changes()
+        await twin.apply(buy(f"again{times}"))
+        await twin.agree()
+        lost = [await twin.client.exists(f"{key}:{past.terms.trading_day}.lost{n}") for n in ("", "2", "3")]
+        assert sum(lost) == int(times or 1) - 1
 
 
 async def _replaced(twin: Twin, past: Past) -> None:

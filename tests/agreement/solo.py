@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 
 from msgspec.structs import replace
 
+from quota.day import REBUILT
 from quota.decision import Attest, Decision, PoolName, Side, Verdict
 from quota.doubt import Claim
 from quota.errors import ConfigError, LedgerCorrupt
@@ -54,10 +55,11 @@ class Solo:
             book.pool = replace(book.pool, next_lapse_ms=book.pool.next_lapse_ms - hours * HOUR_MS)
 
     async def store_changes(self) -> None:
-        """Let the pool stand on another server than the one on which it was attested."""
+        """Let the pool stand on another server than the one on which it was attested, or put back."""
         book = self.model.books[self.name]
         assert book.pool is not None
-        book.pool = replace(book.pool, attested=ELSEWHERE, doubted=DOUBTED)
+        attested = REBUILT if book.pool.attested == REBUILT else ELSEWHERE
+        book.pool = replace(book.pool, attested=attested, doubted=DOUBTED)
 
     async def version_1(self) -> None:
         """Let the pool be one that was opened before servers were attested."""
@@ -87,9 +89,9 @@ class Solo:
         known = journal[seq - 1].balance_fen if 0 < seq <= len(journal) else 0
         return (await self.attest(Claim(seq, known + wrong, 1 if long_ago else NEVER_MS))).outcome
 
-    async def replay(self, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+    async def replay(self, terms: Pool, entries: Sequence[Entry], *, anew: bool = False) -> Replayed:
         """Put entries of a lost day back."""
-        return await self.model.replay(self.name, terms, entries)
+        return await self.model.replay(self.name, terms, entries, anew=anew)
 
     async def adopt(self, trading_day: str, seq: int, live_seq: int = 0) -> Replayed:
         """Put the day that was put back in the pool's place."""

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from quota.decision import Attest, Outcome, Side, Status, Verdict
 from quota.errors import ConfigError
 from quota.events import NewOrder
-from quota.ledger import RedisLedger
+from quota.ledger import RedisLedger, Replayed
 from quota.memory import MemoryLedger
 from quota.proof.verify import verify
+from quota.rebuild import ANOTHER
 from quota.store.record import keys
 from tests.agreement.losing import probe_replay
 from tests.agreement.past import Past, as_it_was, between, finished, played, rebuilt
@@ -147,6 +148,33 @@ async def test_an_unfinished_day_goes_by_itself_and_the_lost_one_is_kept_for_a_m
     assert [await client.ttl(key) for key in keys(POOL)[:3]] == [-1, -1, -1]
     assert await client.hget(keys(POOL, f"{day}.lost")[0], "seq") == b"4"
     assert await client.ttl(keys(POOL, f"{day}.lost")[0]) > 30 * 86_400
+
+
+async def test_what_was_lost_the_second_time_is_kept_beside_the_first(
+    lost: tuple[Twin, Past], client: Redis
+) -> None:
+    twin, past = lost
+    day = past.terms.trading_day
+    await finished(twin, past, [])
+    await twin.store_changes()
+    await twin.tick(publish=False)
+    assert twin.pool is not None
+    assert (twin.pool.attested, twin.pool.halted) == ("rebuilt?", "store changed")
+    await finished(twin, past, [])
+    assert twin.pool.attested == "rebuilt"
+    kept = [await client.hget(keys(POOL, f"{day}.lost{times}")[0], "seq") for times in ("", "2")]
+    assert kept == [b"4", str(len(past.journal)).encode()]
+
+
+async def test_a_day_that_was_begun_of_another_account_is_begun_anew(lost: tuple[Twin, Past]) -> None:
+    twin, past = lost
+    other = [replace(past.journal[0], time_ms=past.journal[0].time_ms + 1)]
+    assert (await twin.replay(past.terms, other)).detail == ""
+    begun = await twin.replay(past.terms, past.journal)
+    assert begun == Replayed(1, f"seq 1: {ANOTHER}")
+    begun = await twin.replay(past.terms, past.journal[:2], anew=True)
+    assert begun == Replayed(2)
+    await finished(twin, past, [])
 
 
 async def test_a_store_of_yesterday_keeps_yesterday(client: Redis) -> None:

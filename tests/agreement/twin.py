@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from quota.day import REBUILT
 from quota.decision import Decision, Outcome, PoolName, Side, Verdict
 from quota.doubt import Claim
 from quota.errors import LedgerCorrupt
@@ -86,11 +87,12 @@ class Twin(Solo):
         was = self.pool
         await super().store_changes()
         assert was is not None
+        attested = REBUILT if was.attested == REBUILT else ELSEWHERE
         key = keys(self.name)[0]
         frame: Any = await self.client.hget(key, "frame")
         rest = frame.decode().split("\n")[:-2] if was.attested else frame.decode().split("\n")
-        frame = "\n".join([*rest, ELSEWHERE, DOUBTED])
-        await self.client.hset(key, mapping={"attested": ELSEWHERE, "doubted": DOUBTED, "frame": frame})
+        frame = "\n".join([*rest, attested, DOUBTED])
+        await self.client.hset(key, mapping={"attested": attested, "doubted": DOUBTED, "frame": frame})
 
     async def version_1(self) -> None:
         await super().version_1()
@@ -138,9 +140,9 @@ class Twin(Solo):
         assert (theirs.outcome, timeless(theirs.detail)) == (ours.outcome, timeless(ours.detail))
         return ours
 
-    async def replay(self, terms: Pool, entries: Sequence[Entry]) -> Replayed:
-        ours = await super().replay(terms, entries)
-        assert await self.store.replay(self.name, terms, entries) == ours
+    async def replay(self, terms: Pool, entries: Sequence[Entry], *, anew: bool = False) -> Replayed:
+        ours = await super().replay(terms, entries, anew=anew)
+        assert await self.store.replay(self.name, terms, entries, anew=anew) == ours
         if (aside := self.model.books[self.name].aside) is not None:
             same(await theirs_of(self.client, self.name, "rebuilt"), ours_of(aside))
         return ours
