@@ -167,7 +167,7 @@ async def _sharing(store: Store, gate: PreTrade, calls: int, rounds: int) -> lis
             "a PreTrade for each": alone,
         }
         figures = await in_turns(rounds, _throughput(asks, calls))
-    bars = (Bar(3, at_most=False), None, None)
+    bars = (Bar(3, at_most=False), Bar(3, at_most=False), None)
     return [
         compared(
             (f"{CALLERS} callers of PreTrade.reserve, against {name}", "/s", "/s"),
