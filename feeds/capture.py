@@ -17,7 +17,7 @@ from typing import Final, Self
 import structlog
 
 from feeds.capture_files import CaptureSettings, Files
-from quota.captured import Captured, Reached
+from quota.captured import Captured, Delivered, Reached
 from quota.decision import PoolName
 from quota.errors import CaptureUnavailable
 
@@ -27,6 +27,8 @@ SLOW_S: Final = 5.0
 """A write that takes longer is as good as none."""
 
 _CLOSE_S: Final = 3.0
+_PROVEN_S: Final = 10.0
+"""After so long without another failure any write shows that there is room again."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ class FileCapture:
         self._writing: asyncio.Task[None] | None = None
         self._since: float | None = None
         self._trouble = ""
+        self._failed_weight, self._failed_at = 0, 0.0
 
     async def __aenter__(self) -> Self:
         self._files.lock()
@@ -89,7 +92,8 @@ class FileCapture:
         """Write what waits until nothing does: one write for all who came while the last was under way."""
         while self._waiting:
             taken, self._waiting = self._waiting, []
-            error = await self._write([record for records, _ in taken for record in records])
+            weight = max(_weight(records) for records, _ in taken)
+            error = await self._write([record for records, _ in taken for record in records], weight)
             for _, done in taken:
                 if done.done():
                     continue
@@ -98,19 +102,20 @@ class FileCapture:
                 else:
                     done.set_exception(error)
 
-    async def _write(self, records: Sequence[Captured]) -> Exception | None:
+    async def _write(self, records: Sequence[Captured], weight: int) -> Exception | None:
         self._since = started = time.monotonic()
         try:
             size = await asyncio.get_running_loop().run_in_executor(self._thread, self._files.write, records)
         except CaptureUnavailable as error:
+            self._failed_weight, self._failed_at = weight, started
             return self._failed(error)
         except Exception as error:  # noqa: BLE001 - whoever asked has to hear of it
             return error
         finally:
             self._since = None
-        if self._trouble:
+        if self._trouble and (weight >= self._failed_weight or started - self._failed_at > _PROVEN_S):
             log.info("capture.writes_again")
-        self._trouble = ""
+            self._trouble = ""
         self._wrote(size, time.monotonic() - started)
         return None
 
@@ -120,3 +125,8 @@ class FileCapture:
             log.error("capture.failed", reason=str(error))
         self._trouble = str(error)
         return error
+
+
+def _weight(records: Sequence[Captured]) -> int:
+    """Say about how much room records take: on a disk that is full, little still finds some."""
+    return sum(len(it.payload) if isinstance(it, Delivered) else 1 for it in records)

@@ -23,6 +23,7 @@ class Proxy:
     cuts: list[tuple[int, str]] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     port: int = 0
+    _breaking: bool = False
     _passed: int = 0
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
@@ -59,10 +60,10 @@ class Proxy:
         try:
             while request := await reader.read(_CHUNK):
                 self._passed += len(request)
-                if not self._due(request):
+                kind = self._due(request)
+                if not kind:
                     forth.write(request)
                     continue
-                kind = self.cuts.pop(0)[1]
                 answering.cancel()
                 await asyncio.wait({answering})
                 if kind == "request torn":
@@ -70,18 +71,27 @@ class Proxy:
                     await forth.drain()
                 else:
                     forth.write(request)
+                    rest = asyncio.create_task(_copy(reader, forth))
                     reply = await back.read(_CHUNK)
+                    rest.cancel()
+                    await asyncio.wait({rest})
                     writer.write(reply[: len(reply) // 2] if kind == "reply torn" else b"")
                     await writer.drain()
                 self.done.append(kind)
+                self._breaking = False
                 self._cut()
                 return
         finally:
             answering.cancel()
             await asyncio.wait({answering})
 
-    def _due(self, request: bytes) -> bool:
-        return bool(self.cuts) and self._passed >= self.cuts[0][0] and b"quota_apply" in request
+    def _due(self, request: bytes) -> str:
+        """What is to break now, one thing at a time; empty for nothing."""
+        is_due = bool(self.cuts) and self._passed >= self.cuts[0][0] and not self._breaking
+        if not is_due or b"quota_apply" not in request:
+            return ""
+        self._breaking = True
+        return self.cuts.pop(0)[1]
 
     def _cut(self) -> None:
         for writer in list(self._writers):

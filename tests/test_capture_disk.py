@@ -88,20 +88,35 @@ def noise(number: int) -> bytes:
 
 
 async def test_on_a_full_disk_it_refuses_and_goes_on_when_there_is_room(narrow: Path) -> None:
+    large = delivered(2, noise(2))
     async with capturing(narrow) as capture:
         await capture.keep([delivered(1)])
         narrowed(narrow)
         with capture_logs() as logs:
             for _ in range(3):
                 with pytest.raises(CaptureUnavailable, match=str(narrow)):
-                    await capture.keep([delivered(2, noise(2))])
+                    await capture.keep([large])
             assert capture.trouble
             assert read(narrow) == [delivered(1)]
             widened(narrow)
-            await capture.keep([delivered(3)])
+            await capture.keep([large])
         assert capture.trouble == ""
         assert [log["event"] for log in logs] == ["capture.failed", "capture.writes_again"]
-    assert read(narrow) == [delivered(1), delivered(3)]
+    assert read(narrow) == [delivered(1), large]
+
+
+async def test_room_for_a_little_is_no_room(narrow: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with capturing(narrow) as capture:
+        await capture.keep([delivered(0)])
+        narrowed(narrow)
+        with pytest.raises(CaptureUnavailable):
+            await capture.keep([delivered(1, noise(1))])
+        widened(narrow)
+        await capture.keep([delivered(2)])
+        assert capture.trouble
+        monkeypatch.setattr("feeds.capture._PROVEN_S", 0.0)
+        await capture.keep([delivered(3)])
+        assert capture.trouble == ""
 
 
 @pytest.mark.parametrize("failing", [("fsync",), ("fsync", "ftruncate")], ids=["fsync", "cutting off too"])

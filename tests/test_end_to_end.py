@@ -15,6 +15,7 @@ from tests import traffic
 from tests.daemons import House, house
 from tests.judged import ANSWERS, end, judge, speak, through
 from tests.proxy import Proxy
+from tests.scale import cases, first_seed
 from tests.tap import Tap, until, until_now
 from tests.traffic import TOML, Traffic
 
@@ -48,14 +49,19 @@ async def test_killed_three_times_and_nothing_is_lost_or_counted_twice(tmp_path:
         await end(home)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("store", ["valkey", "redis"])
-async def test_store_cut_off_three_times_and_nothing_is_lost_or_counted_twice(
+async def test_store_cut_off_again_and_again_and_nothing_is_lost_or_counted_twice(
     tmp_path: Path, store: str
 ) -> None:
     day = traffic.made(3, EVENTS)
+    rng = random.Random(f"{store} {first_seed()}")
+    kinds = ["request torn", "reply lost", "reply torn"] * cases(3, 10)
+    rng.shuffle(kinds)
     with house(tmp_path, store, toml=TOML) as home, Tap(home.broker.port, ANSWERS) as tap:
         async with Proxy(home.store.port) as proxy:
-            proxy.cuts = [(60_000, "request torn"), (250_000, "reply lost"), (500_000, "reply torn")]
+            places = sorted(rng.sample(range(60_000, 600_000), len(kinds)))
+            proxy.cuts = list(zip(places, kinds, strict=True))
             home.quotad.store_port = proxy.port
             home.quotad.write()
             home.quotad.start()
@@ -63,7 +69,7 @@ async def test_store_cut_off_three_times_and_nothing_is_lost_or_counted_twice(
             await asyncio.to_thread(until_now, lambda: home.quotad.ready)
             await asyncio.to_thread(speak, tap, day)
             await until(lambda: through(tap))
-            assert proxy.done == ["request torn", "reply lost", "reply torn"]
+            assert proxy.done == kinds
             await judge(home, tap, day)
             await verified(home)
             await end(home)
