@@ -147,6 +147,15 @@ class Desk:
                 )
                 await self._act(pool, more)
 
+    async def answer_for_the_store(self) -> None:
+        """A daemon that has not seen a day on the store before attests nothing: an operator resumes it."""
+        life = self.world.life
+        doubts = life.running.days.witness.doubts if life is not None and life.running is not None else {}
+        for pool in [pool for pool, doubt in doubts.items() if "has not seen the day" in doubt]:
+            now = self.world.truth.books[pool].pool
+            if now is not None and now.halted:
+                await self._act(pool, Act(act="resume", reason="looked", user="ann", host="desk"))
+
     async def _act(self, pool: PoolName, act: Act) -> None:
         try:
             await self.link.operate(pool, act)

@@ -238,6 +238,7 @@ class Play:
             if world.loop.time() > until:
                 raise Broken(f"does not come to rest: {restless}")
             await asyncio.sleep(0.1)
+            await self.desk.answer_for_the_store()
         self.laws.rested = world.loop.steps
 
     def restless(self) -> str:
