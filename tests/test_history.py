@@ -180,6 +180,16 @@ async def test_moments_of_different_clocks_are_not_compared() -> None:
     assert flaws(calls, day.entries) == []
 
 
+async def test_who_asks_for_an_order_that_came_over_mqtt_did_not_bring_it() -> None:
+    day = quiet_day()
+    await day.open()
+    await day.report(order("a", 1))
+    day.ask_once(order("b", 1))
+    day.ask_once(order("a", 1))
+    late = replace(day.calls[1], called_ns=10**12, answered_ns=10**12)
+    assert (late.seq, late.replayed, flaws([day.calls[0], late], day.entries)) == (1, True, [])
+
+
 async def test_calls_that_overlap_may_be_answered_in_any_order() -> None:
     day = await told()
     calls = [replace(call, called_ns=0, answered_ns=10**18) for call in day.calls]

@@ -13,7 +13,7 @@ import msgspec
 
 from quota.decision import Side, Verdict, Violation
 from quota.events import Bust, Event, Fill, NewOrder
-from quota.journal import End, Entry
+from quota.journal import End, Entry, hold_ms_of
 from quota.money import fen_down, fen_up
 from quota.proof.flaws import Complaint, Flaw
 
@@ -22,17 +22,16 @@ _DEAD = frozenset({Violation.EXEC_REUSED, Violation.SIDE_CONFLICT, Violation.OUT
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """A verdict in the journal, the balance after it, and by which clock of the server."""
+    """A verdict in the journal, and the balance after it.
+
+    ``was_published`` says that it came over MQTT: its line is not marked as that of a reservation.
+    """
 
     seq: int
     order: NewOrder
     verdict: Verdict
     balance_fen: int
-
-    @property
-    def was_published(self) -> bool:
-        """Whether it certainly came over MQTT: its line has what no reservation has."""
-        return bool(self.order.time or self.order.symbol)
+    was_published: bool
 
 
 @dataclass(slots=True)
@@ -133,7 +132,8 @@ class Traces:
         trace.heard = trace.heard or trace.spent
         _revive(trace, entry.seq)
         trace.side = order.side
-        trace.ruling = Ruling(entry.seq, order, entry.verdict, entry.balance_fen)
+        was_published = hold_ms_of(entry.event) is None
+        trace.ruling = Ruling(entry.seq, order, entry.verdict, entry.balance_fen, was_published)
         trace.first_seq = trace.first_seq or entry.seq
         self.rulings[entry.seq] = trace.ruling
 
