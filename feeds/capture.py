@@ -107,7 +107,8 @@ class FileCapture:
         try:
             size = await asyncio.get_running_loop().run_in_executor(self._thread, self._files.write, records)
         except CaptureUnavailable as error:
-            self._failed_weight, self._failed_at = weight, started
+            heaviest = max(weight, self._failed_weight) if self._trouble else weight
+            self._failed_weight, self._failed_at = heaviest, started
             return self._failed(error)
         except Exception as error:  # noqa: BLE001 - whoever asked has to hear of it
             return error

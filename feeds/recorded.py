@@ -88,10 +88,10 @@ class FileRecorded:
         gone on with.
         """
         own = files_of(self.folder, self.client_id)
-        later = [path for path in own if _day_of(path) >= day]
-        earlier = own[: len(own) - len(later)][-1:]
-        begun = (at.trading_day >= day for path in earlier for at in survey(path).reached.values())
-        return [*(earlier if any(begun) else []), *later]
+        first = next((place for place, path in enumerate(own) if _day_of(path) >= day), len(own))
+        while first and any(at.trading_day >= day for at in survey(own[first - 1]).reached.values()):
+            first -= 1
+        return own[first:]
 
     def _account(self, day: str, pool: PoolName) -> Account | None:
         found = self._found(day, pool)
@@ -131,22 +131,24 @@ class FileRecorded:
     def _delivered(self, day: str, pool: PoolName) -> list[Event]:
         """Read up to the next day's opening; without a time, what came before this one's is not of it."""
         served, flaws = frozenset(PoolName), list[Flaw]()
-        opened_ms, taken = 0, list[Delivered]()
+        opened_ms, taken, before = 0, list[Delivered](), 0
         for _, record in records(self._files(day), flaws):
             if isinstance(record, Delivered):
                 taken.append(record)
             elif isinstance(record, Opened) and record.pool is pool:
-                if record.terms.trading_day > day:
+                if record.terms.trading_day > day and opened_ms:
                     break
-                if record.terms.trading_day == day:
-                    opened_ms = opened_ms or record.time_ms
-        decoded = ((it.time_ms, decode(it.topic, it.payload, self.root, served)) for it in taken)
+                if record.terms.trading_day == day and not opened_ms:
+                    opened_ms, before = record.time_ms, len(taken)
+        behind = {
+            place for place, it in enumerate(taken) if place >= before or it.time_ms >= opened_ms - _SKEW_MS
+        }
         return [
             event
-            for time_ms, it in decoded
-            if it is not None and it.pool is pool
+            for place, record in enumerate(taken)
+            if (it := decode(record.topic, record.payload, self.root, served)) is not None and it.pool is pool
             for event in it.events
-            if event.market_date is not None or time_ms >= opened_ms - _SKEW_MS
+            if event.market_date is not None or place in behind
         ]
 
 

@@ -20,6 +20,8 @@ from quota.pool import Pool
 PUT_BACK_AGAIN = f"{REBUILT}?"
 """Attested so: the day was put back, and its store changed once more before anybody resumed it."""
 
+PUT_BACK = "attested: the day was put back"
+
 FRESH_MS = 1000
 """How long before a store took its last number one may have looked last, and still know what it answered."""
 

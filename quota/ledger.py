@@ -114,25 +114,24 @@ class Ledger(Protocol):
         """Carry out an operator's act. Raises ConfigError when it is refused."""
         ...
 
-    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+    async def attest(self, pool: PoolName, claims: Sequence[Claim], *, put_back: bool = False) -> Attestation:
         """Say which numbers we know of the pool's day; refused where the store has lost one of them.
 
         Refused too, though nothing is known to be lost, where we had not looked for a while when the
         store took its last number. A store that was attested before is halted where it has lost one.
-        ``seq`` 0 stands for a day that we saw open and on which nothing had happened yet.
+        ``seq`` 0 stands for a day that we saw open and on which nothing had happened yet. A day that was
+        put back is attested with ``put_back`` only, and not once its store has changed again.
         """
         ...
 
-    async def replay(
-        self, pool: PoolName, terms: Pool, entries: Sequence[Entry], *, anew: bool = False
-    ) -> Replayed:
+    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
         """Put entries of a lost day back, beside the pool, all of them or none.
 
         ``terms`` is the pool before its first entry. The entries come in order, a few hundred in a call;
         those that are put back already have to be the same, so that a page may be repeated. Each is
         judged at its own time and keeps its verdict, number and text. One whose ``seq`` is 0 takes the
         next number, and has no effect where it is known; without a verdict it is decided as of its
-        time. Refused where the pool is attested. With ``anew`` what was put back before is left out.
+        time. Refused where the pool is attested.
         """
         ...
 
@@ -206,17 +205,15 @@ class RedisLedger:
             raise ConfigError(f"{pool}: {detail.decode()}")
         return Status(detail.decode())
 
-    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+    async def attest(self, pool: PoolName, claims: Sequence[Claim], *, put_back: bool = False) -> Attestation:
         """Say which numbers we know."""
-        reply = await self._library.call("quota_attest", keys(pool), msgspec.msgpack.encode(claims))
+        words = [msgspec.msgpack.encode(claims), *([b"put back"] if put_back else [])]
+        reply = await self._library.call("quota_attest", keys(pool), *words)
         return msgspec.convert([word.decode() for word in reply], Attestation)
 
-    async def replay(
-        self, pool: PoolName, terms: Pool, entries: Sequence[Entry], *, anew: bool = False
-    ) -> Replayed:
+    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
         """Put entries back in one function call."""
-        words = [packed_terms(terms), packed_entries(entries), *([b"anew"] if anew else [])]
-        seq, detail = await self._call("quota_replay", pool, *words)
+        seq, detail = await self._call("quota_replay", pool, packed_terms(terms), packed_entries(entries))
         return Replayed(seq, detail.decode())
 
     async def adopt(self, pool: PoolName, trading_day: str, seq: int, live_seq: int) -> Replayed:

@@ -199,7 +199,7 @@ class MemoryLedger:
         book.journal.append(limits)
         return after.status
 
-    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+    async def attest(self, pool: PoolName, claims: Sequence[Claim], *, put_back: bool = False) -> Attestation:
         """Say which numbers we know."""
         book, now_ms = self.books[pool], self._now_ms()
         if book.pool is None:
@@ -207,6 +207,8 @@ class MemoryLedger:
         came_with = book.pool.seq
         self._catch_up(book, now_ms)
         was, known = book.pool, doubt.doubt_of(book.pool)
+        if was.attested == doubt.PUT_BACK_AGAIN or (was.attested == day.REBUILT and not put_back):
+            return Attestation(Attest.REFUSED, doubt.PUT_BACK)
         is_doubted, is_attested = known.server == self.run_id, was.attested == self.run_id
         inherited, lost = (known.seq, known.lost) if is_doubted else (came_with, "")
         entries = {entry.seq: entry for entry in book.journal}
@@ -223,15 +225,13 @@ class MemoryLedger:
         book.become(doubt.attested(was, self.run_id), now_ms, "attested")
         return Attestation(Attest.ATTESTED)
 
-    async def replay(
-        self, pool: PoolName, terms: Pool, entries: Sequence[Entry], *, anew: bool = False
-    ) -> Replayed:
+    async def replay(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> Replayed:
         """Put entries of a lost day back, beside the pool."""
         book = self.books[pool]
         if (refused := rebuild.refused(book.pool, terms.trading_day, self.run_id)) is not None:
             return Replayed(0, refused)
         aside = book.aside
-        if anew or aside is None or aside.pool is None or aside.pool.trading_day != terms.trading_day:
+        if aside is None or aside.pool is None or aside.pool.trading_day != terms.trading_day:
             book.aside = None
             last_change = book.changes[-1].id if book.changes else book.published
             aside = rebuild.begun(terms, entries[0].time_ms if entries else 0, last_change)

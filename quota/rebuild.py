@@ -26,9 +26,6 @@ _COMPARED = ("event", "verdict", "balance_fen", "time_ms")
 _DOUBTED = frozenset({*day.BY_STORE, day.OPENED_LATE})
 
 
-ANOTHER = "event: another one was put back before"
-
-
 class Wrong(Exception):
     """An entry that cannot be put back, and why."""
 
@@ -89,7 +86,7 @@ def _put_back(book: Book, entry: Entry) -> None:
     pool = _pool(book)
     if 0 < entry.seq <= pool.seq:
         if not _is_same(book.journal[entry.seq - 1], entry):
-            raise Wrong(ANOTHER)
+            raise Wrong("event: another one was put back before")
         return
     if entry.seq > pool.seq + 1:
         raise Wrong(f"seq: {pool.seq + 1} is missing")

@@ -19,7 +19,7 @@ from quota.accounts import Recorded, last_of
 from quota.day import REBUILT
 from quota.days import Days
 from quota.decision import Attest, PoolName
-from quota.doubt import PUT_BACK_AGAIN, Claim
+from quota.doubt import FRESH_MS, PUT_BACK_AGAIN, Claim, doubt_of
 from quota.errors import CaptureUnavailable, LedgerUnavailable
 from quota.events import Event, NewOrder
 from quota.ledger import Ledger, Snapshot
@@ -124,8 +124,10 @@ class Recovery:
             raise Stopped(f"nothing of {trading_day} was written down")
         if account.missing:
             raise Stopped(f"the record of {trading_day} is damaged: {account.missing}")
-        if live.attested != REBUILT:
-            if live.attested != PUT_BACK_AGAIN and await self._has_all(pool, last_of(account)):
+        if live.attested == REBUILT:
+            await self._demand(pool, last_of(account).claim)
+        else:
+            if live.attested != PUT_BACK_AGAIN and await self._has_all(pool, live, last_of(account)):
                 return
             log.warning("recovery.began", pool=pool, trading_day=trading_day, entries=len(account.entries))
             await Reinstatement(self.ledger, self.record, self.days).put_back(pool, account)
@@ -148,11 +150,18 @@ class Recovery:
             raise Stopped(f"seq {last.seq + 1} to {seen.seq} were answered and not written down")
 
     async def _has(self, pool: PoolName, claim: Claim) -> bool:
-        """Whether the store has a number, with the same balance after it."""
-        there = [entry.balance_fen async for entry in self.record.journal(pool, claim.seq, claim.seq - 1)]
-        return there == [claim.balance_fen] or not claim.seq
+        """Whether the store has a number, with the same balance after it, and no later than it was seen."""
+        there = [entry async for entry in self.record.journal(pool, claim.seq, claim.seq - 1)]
+        return not claim.seq or any(
+            it.balance_fen == claim.balance_fen and it.time_ms <= claim.at_ms + FRESH_MS for it in there
+        )
 
-    async def _has_all(self, pool: PoolName, written: Known) -> bool:
+    async def _demand(self, pool: PoolName, claim: Claim) -> None:
+        """See that a day that another daemon has put back has what we wrote down last."""
+        if not await self._has(pool, claim):
+            raise Stopped(f"entry {claim.seq} of the record is not in the day that was put back")
+
+    async def _has_all(self, pool: PoolName, live: Pool, written: Known) -> bool:
         """Attest a store that has all that was written down and all that we know: nothing is to be done.
 
         Where we know it from the record alone, an operator says whether there was more.
@@ -160,9 +169,11 @@ class Recovery:
         witness = self.days.witness
         if pool in witness.lost:
             return False
-        last = max(written, witness.known.get(pool, written), key=lambda it: (it.trading_day, it.claim.seq))
-        if not last.server and not self.resumes:
-            if await self._has(pool, last.claim):
+        known = witness.known.get(pool, written)
+        last = max(known, written, key=lambda it: (it.trading_day, it.claim.seq))
+        if not known.server and not self.resumes:
+            doubt = doubt_of(live)
+            if not doubt.lost and doubt.seq >= last.claim.seq and await self._has(pool, last.claim):
                 raise Stopped("none that were written down; whether there were more, an operator has to say")
             return False
         if (await self.ledger.attest(pool, [last.claim])).outcome is Attest.REFUSED:
@@ -204,10 +215,11 @@ class Recovery:
                 return
             for start in range(0, len(orders) if is_attested else 0, PAGE):
                 await self.ledger.apply(pool, orders[start : start + PAGE])
+            if is_attested:
+                log.info("recovery.ended", pool=pool, seq=known.claim.seq, undecided=len(orders))
         del self._rebuilt[pool]
         self.waiting.pop(pool, None)
         await self.days.look(pool)
-        log.info("recovery.ended", pool=pool, seq=known.claim.seq, undecided=len(orders))
 
     async def _attested(self, pool: PoolName, known: Known, snapshot: Snapshot) -> Pool:
         """Attest a rebuilt pool; return it as it is then.
@@ -215,7 +227,7 @@ class Recovery:
         What stands behind the last number that was written down, we have put there ourselves.
         """
         claim = replace(known.claim, at_ms=snapshot.server_ms)
-        said = await self.ledger.attest(pool, [claim])
+        said = await self.ledger.attest(pool, [claim], put_back=True)
         seen = (await self.days.look(pool)).pool
         if said.outcome is Attest.REFUSED or seen is None:
             raise Stopped(f"it is not attested: {said.detail}")

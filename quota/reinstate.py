@@ -16,7 +16,6 @@ from quota.journal import Entry
 from quota.ledger import Ledger, Replayed
 from quota.pool import Pool
 from quota.proof.verify import Record
-from quota.rebuild import ANOTHER
 
 PAGE = 300
 _TRIES = 100
@@ -64,19 +63,16 @@ class Reinstatement:
                 return
             if not done.detail.startswith(("live_seq", "seq")):
                 raise Stopped(done.detail)
+            if done.seq < came:
+                raise Stopped("what was put back is there no more")
             came = done.seq  # another daemon puts the same day back, and was further
         raise Stopped("the pool moves on too fast")
 
     async def _begin(self, pool: PoolName, terms: Pool, entries: Sequence[Entry]) -> int:
-        """Go on where an earlier try or another daemon has come to, if it was with the same account."""
-        begun = await self.ledger.replay(pool, terms, entries[:1])
-        last = min(begun.seq, len(entries))
-        if not begun.detail:
-            begun = await self.ledger.replay(pool, terms, entries[last - 1 : last])
-        if not begun.detail.endswith(ANOTHER):
-            return self._came(begun)
-        log.warning("recovery.begun_anew", pool=pool, seq=begun.seq)
-        return self._came(await self.ledger.replay(pool, terms, entries[:1], anew=True))
+        """Go on where an earlier try or another daemon has come to, if that was with the same account."""
+        came = self._came(await self.ledger.replay(pool, terms, entries[:1]))
+        last = min(came, len(entries))
+        return self._came(await self.ledger.replay(pool, terms, entries[last - 1 : last]))
 
     async def _done_by_another(self, pool: PoolName) -> bool:
         """Whether another daemon has put the same day in its place meanwhile."""

@@ -23,6 +23,7 @@ from quota.pool import Pool
 
 GONE = "the store has nothing of the day any more"
 _UNSEEN = "this daemon has not seen the day on the store before"
+_AGAIN = "its day was put back, and its store has changed again since"
 _ONLY_READ = "this daemon has not seen the day, but read of it"
 _BATCHES = 200
 
@@ -135,6 +136,8 @@ class Witness:
         is_attested, is_refused = seen.attested == server, self._refused.get(pool) == server
         is_put_back = seen.attested in {REBUILT, PUT_BACK_AGAIN}
         settled = is_refused or pool in self.lost or is_put_back
+        if seen.attested == PUT_BACK_AGAIN:
+            self.doubts[pool] = _AGAIN
         if is_attested and (settled or not _surprises(before, seen)):
             self._trust(pool, seen, snapshot.server_ms)
             return False

@@ -7,7 +7,7 @@ import json
 import shutil
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,12 @@ def shown(daemon: Quotad) -> str:
 
 
 def events(daemon: Quotad, name: str) -> list[dict[str, Any]]:
-    """What a daemon said under this name."""
-    said = (json.loads(line) for line in daemon.log.splitlines() if line.startswith("{"))
-    return [one for one in said if one["event"] == name]
+    """What a daemon said under this name; a line that is just being written does not count yet."""
+    found: list[dict[str, Any]] = []
+    for line in daemon.log.splitlines():
+        with suppress(json.JSONDecodeError):
+            found += [json.loads(line)] if line.startswith("{") else []
+    return [one for one in found if one["event"] == name]
 
 
 def ended(daemon: Quotad) -> bool:

@@ -98,11 +98,12 @@ async def test_of_a_day_are_the_events_from_its_opening_to_the_next(tmp_path: Pa
             order("meanwhile", 99_500),
             replace(opened(), time_ms=100_000),
             order("in-time", 100_001),
+            order("by-a-slow-clock", 50_000),
         ],
         [opened(TOMORROW), order("of-tomorrow", 900_000)],
     )
     taken = await FileRecorded(tmp_path, "quotad", "connect").delivered(DAY, POOL)
-    assert [event.order_id for event in taken] == ["early", "meanwhile", "in-time"]
+    assert [event.order_id for event in taken] == ["early", "meanwhile", "in-time", "by-a-slow-clock"]
 
 
 @pytest.mark.parametrize(

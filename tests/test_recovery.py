@@ -183,7 +183,9 @@ async def test_a_record_that_cannot_be_read_is_told_and_learnt_later(site: Site)
 
 
 @pytest.mark.parametrize("differs_at", [0, 2])
-async def test_what_was_half_built_of_another_account_is_begun_anew(site: Site, differs_at: int) -> None:
+async def test_what_was_half_built_of_another_account_is_not_gone_on_with(
+    site: Site, differs_at: int
+) -> None:
     early = await morning(site)
     account = await site.notes.day(MONDAY, NB_SH)
     assert account is not None
@@ -192,10 +194,20 @@ async def test_what_was_half_built_of_another_account_is_begun_anew(site: Site, 
     site.changes_to(early)
     await site.rig.days.look(NB_SH)
     assert (await site.rig.store.replay(NB_SH, opening_terms(account), other)).detail == ""
-    with capture_logs() as logs:
-        assert await site.looks() is Status.OPEN
-    assert [log["seq"] for log in logs if log["event"] == "recovery.begun_anew"] == [3]
-    assert site.rig.store.books[NB_SH].journal[:6] == account.entries
+    assert await site.looks() is Status.HALTED
+    assert "another one was put back before" in site.recovery.warnings()[0]
+
+
+async def test_a_day_that_another_daemon_put_back_has_to_have_our_last_entry(site: Site) -> None:
+    early = await morning(site)
+    account = await site.notes.day(MONDAY, NB_SH)
+    assert account is not None
+    site.changes_to(early)
+    await site.rig.days.look(NB_SH)
+    await site.rig.store.replay(NB_SH, opening_terms(account), account.entries[:-1])
+    await site.rig.store.adopt(NB_SH, MONDAY, 5, 4)
+    assert await site.looks() is Status.HALTED
+    assert "entry 6 of the record is not in the day that was put back" in site.recovery.warnings()[0]
 
 
 async def test_what_the_pool_takes_while_it_is_rebuilt_is_not_forgotten(

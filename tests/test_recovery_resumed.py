@@ -98,6 +98,21 @@ async def test_what_was_written_down_is_there_and_an_operator_says_that_there_wa
     assert fresh.recovery.warnings() == []
 
 
+@pytest.mark.parametrize("comes", ["fresh", "again"])
+async def test_a_number_that_was_filled_up_again_is_not_the_one_that_was_lost(site: Site, comes: str) -> None:
+    await morning(site)
+    early = copy.deepcopy(site.rig.store.books[NB_SH])
+    await site.order("answered", "sell")
+    await site.written()
+    site.changes_to(early)
+    site.rig.now[0] += 5_000
+    await site.rig.store.apply(NB_SH, [replace(buy("later"), side=Side.SELL)])
+    daemon = site.restarted() if comes == "fresh" else site
+    await daemon.recovery.learn()
+    assert await daemon.looks() is Status.HALTED
+    assert daemon.ids()[-2:] == ["answered", "later"]
+
+
 async def test_a_daemon_that_starts_again_over_an_unchanged_store_needs_nobody(site: Site) -> None:
     await morning(site)
     fresh = site.restarted()

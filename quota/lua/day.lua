@@ -305,7 +305,8 @@ end
 
 -- Takes the word of somebody who knows the last numbers, the balances after them and when they were seen
 -- (packed rows of these three) that this store has lost nothing. Where it has lost something, it is
--- doubted even though it was attested. Returns {attested | already | refused, why not}.
+-- doubted even though it was attested. A day that was put back is attested by whoever says that he means
+-- it ('put back'), and not once its store has changed again. Returns {attested | already | refused, why not}.
 local function attest(keys, args)
   local batch = begin_batch(keys)
   if not batch.pool then return {'refused', NO_DAY} end
@@ -313,6 +314,10 @@ local function attest(keys, args)
   local came_with = batch.pool.seq
   catch_up(batch)
   local was = batch.pool.frame
+  if was.attested == REBUILT .. '?' or (was.attested == REBUILT and args[2] ~= 'put back') then
+    commit(batch)
+    return {'refused', 'attested: the day was put back'}
+  end
   local server, inherited = doubt_of(was)
   if server ~= run_id then inherited = came_with end
   local lost = server == run_id and match(was.doubted, '^%S+ %d+ (.+)$') or nil

@@ -10,8 +10,8 @@
 do -- a block of its own: a function has room for 200 locals, and the library is one
 
 local ASIDE, LOST = ':rebuilt', '.lost'
--- How long an unfinished day waits to be gone on with; for how many days a lost one is kept, beside thirty.
-local ASIDE_KEPT_S, LOST_KEPT_DAYS = 3600, 5
+-- How long an unfinished day stands, from its beginning; for how many days a lost one is kept, beside thirty.
+local ASIDE_KEPT_MS, LOST_KEPT_DAYS = 1800000, 5
 -- How many entries the last step puts back by itself: as many as the store takes meanwhile.
 local SINCE = 1000
 local DOUBTED = {[STORE_CHANGED] = true, [OPENED_LATE] = true, [REBUILT] = true}
@@ -59,12 +59,11 @@ local function begin_aside(batch, terms, first)
   note_changes(batch, NO_FRAME, 'opened')
 end
 
--- The day that is built beside the pool, as far as it has come; one of another day is none, and goes, and
--- so does any that is to be begun anew.
-local function read_aside(keys, trading_day, anew)
+-- The day that is built beside the pool, as far as it has come; one of another day is none, and goes.
+local function read_aside(keys, trading_day)
   local aside = keys_aside(keys)
   local pool = read_pool(aside[1])
-  local stale = pool and (anew or pool.frame.trading_day ~= trading_day)
+  local stale = pool and pool.frame.trading_day ~= trading_day
   local batch = batch_of(aside, not stale and pool or nil, 0)
   batch.stale, batch.held_ms = stale, {}
   return batch
@@ -225,21 +224,22 @@ local function write_aside(batch, trading_day)
                '0-0', 'decided_buy_accepted', '0')
   end
   commit(batch)
-  for i = 1, #DAY_KEYS do redis.call('EXPIRE', batch.keys[i], ASIDE_KEPT_S) end
+  local left = redis.call('PTTL', batch.keys[1])
+  for i = 1, #DAY_KEYS do redis.call('PEXPIRE', batch.keys[i], left > 0 and left or ASIDE_KEPT_MS) end
 end
 
 -- Puts entries of a day back beside the pool, all of a call or none. The arguments are the pool before the
 -- day's first entry, packed as a map, and the entries, packed as a list of maps: event, text, seq (0: the
--- next), verdict, balance_fen, status, phase, time_ms, violations, and what an act has besides; and 'anew'
--- to leave out what was put back before. Returns how far the day has come, and why it came no further.
+-- next), verdict, balance_fen, status, phase, time_ms, violations, and what an act has besides. Returns how
+-- far the day has come, and why it came no further.
 local function replay(keys, args)
   if not format then bind_globals() end
   local terms, rows = cmsgpack.unpack(args[1]), cmsgpack.unpack(args[2])
   local refused = replay_refused(read_pool(keys[1]), terms.trading_day)
   if refused then return {0, refused} end
   demand_replay_rights(keys)
-  local batch = read_aside(keys, terms.trading_day, args[3] == 'anew')
-  if batch.stale then remove_day(keys, string.sub(ASIDE, 2)) end
+  local batch = read_aside(keys, terms.trading_day)
+  if batch.stale or not batch.pool then remove_day(keys, string.sub(ASIDE, 2)) end
   if not batch.pool then begin_aside(batch, terms, rows[1]) end
   local came = batch.seq or 0
   local wrong = put_all_back(batch, rows)
@@ -248,13 +248,19 @@ local function replay(keys, args)
   return {batch.pool.seq, ''}
 end
 
--- Puts what stands in the pool's place away: an earlier day as at an opening, the same one as lost.
+-- Puts what stands in the pool's place away: an earlier day as at an opening, the same one as lost. One
+-- that was put back itself holds nothing else, and is replaced.
 local function put_away(keys, live, trading_day, kept)
   local days = words(kept or '')
   if not live then return days end
   if live.frame.trading_day ~= trading_day then
     days[#days + 1] = live.frame.trading_day
     set_aside(keys, live.frame.trading_day, LOST_KEPT_DAYS)
+    return days
+  end
+  if live.frame.attested == REBUILT .. '?' then
+    set_aside(keys, trading_day .. LOST .. '?', LOST_KEPT_DAYS)
+    remove_day(keys, trading_day .. LOST .. '?')
     return days
   end
   local name, times = trading_day .. LOST, 1

@@ -114,6 +114,8 @@ def _telling(kind: Any) -> Any:  # noqa: ANN401 - redis-py types none of it
 def _told() -> Iterator[None]:
     try:
         yield
+    except (NotImplementedError, RecursionError):
+        raise
     except RuntimeError as error:
         raise ConnectionError(f"the connection was lost ({error})") from error
 

@@ -6,14 +6,15 @@ from random import Random
 
 from msgspec.structs import replace
 
-from quota.decision import Side, Status, Verdict, Violation
+from quota.decision import Attest, Side, Status, Verdict, Violation
+from quota.doubt import Claim
 from quota.events import Bust, Cancelled, Fill
 from quota.ledger import Act, Replayed
 from quota.memory import MemoryLedger
 from quota.pool import Opening
 from quota.store.record import keys
 from tests.agreement.past import Past, as_it_was, between, finished, played, rebuilt
-from tests.agreement.state import DAY, HOUR_MS, identity, schedule_of
+from tests.agreement.state import DAY, HOUR_MS, NEVER_MS, identity, schedule_of
 from tests.agreement.trading import buy, fill
 from tests.agreement.twin import Twin
 
@@ -133,18 +134,36 @@ async def _meanwhile(twin: Twin, past: Past) -> None:
 
 
 async def _lost_again(twin: Twin, past: Past) -> None:
-    """A store that changes before anybody resumed the day has it put back again, whatever was begun."""
-    key = keys(twin.name)[0]
-    for times in ("", "2", "3"):
-        other = replace(past.journal[0], time_ms=past.journal[0].time_ms + 1)
-        await twin.replay(past.terms, [other])
-        assert await twin.replay(past.terms, past.journal[:1], anew=True) == Replayed(1)
+    """A store that changes before anybody resumed the day has it put back again; what was lost stays."""
+    lost = f"{keys(twin.name)[0]}:{past.terms.trading_day}.lost"
+    await twin.open_day(
+        Opening(
+            trading_day=DAY,
+            limit_fen=500,
+            rate="1.00000",
+            schedule=schedule_of("morning", twin.now_ms),
+            origin="at",
+            lost=True,
+        )
+    )
+    await twin.replay(past.terms, past.journal[:1])
+    await twin.client.pexpire(keys(twin.name, "rebuilt")[0], 60_000)
+    await twin.replay(past.terms, past.journal[:2])
+    assert await twin.client.pttl(keys(twin.name, "rebuilt")[5]) <= 60_000
+    for times in range(3):
         await finished(twin, past, [])
+        assert (await twin.attest(Claim(0, 0, NEVER_MS))).outcome is Attest.REFUSED
         await twin.store_changes()
-        await twin.apply(buy(f"again{times}"))
+        await twin.apply(buy(f"again{times}"), fill("b0"))
         await twin.agree()
-        lost = [await twin.client.exists(f"{key}:{past.terms.trading_day}.lost{n}") for n in ("", "2", "3")]
-        assert sum(lost) == int(times or 1) - 1
+        assert await twin.attest_last(0) is Attest.REFUSED
+        assert await twin.client.exists(lost, f"{lost}?", f"{lost}2") == 1
+    await finished(twin, past, [])
+    assert await twin.attest_last(0) is Attest.ATTESTED
+    await twin.store_changes()
+    await finished(twin, past, [])
+    assert await twin.client.exists(lost, f"{lost}2") == 2
+    await twin.agree()
 
 
 async def _replaced(twin: Twin, past: Past) -> None:

@@ -78,20 +78,21 @@ class Solo:
         except LedgerCorrupt as error:
             return str(error)
 
-    async def attest(self, *claims: Claim) -> Attestation:
+    async def attest(self, *claims: Claim, put_back: bool = False) -> Attestation:
         """Say that the store has lost nothing."""
-        return await self.model.attest(self.name, claims)
+        return await self.model.attest(self.name, claims, put_back=put_back)
 
     async def attest_last(self, behind: int, *, wrong: bool = False, long_ago: bool = False) -> Attest:
         """Attest with an entry of the journal, so many before the last; -1 is one that never was."""
         journal = self.model.books[self.name].journal
         seq = max(0, len(journal) - behind)
         known = journal[seq - 1].balance_fen if 0 < seq <= len(journal) else 0
-        return (await self.attest(Claim(seq, known + wrong, 1 if long_ago else NEVER_MS))).outcome
+        claim = Claim(seq, known + wrong, 1 if long_ago else NEVER_MS)
+        return (await self.attest(claim, put_back=True)).outcome
 
-    async def replay(self, terms: Pool, entries: Sequence[Entry], *, anew: bool = False) -> Replayed:
+    async def replay(self, terms: Pool, entries: Sequence[Entry]) -> Replayed:
         """Put entries of a lost day back."""
-        return await self.model.replay(self.name, terms, entries, anew=anew)
+        return await self.model.replay(self.name, terms, entries)
 
     async def adopt(self, trading_day: str, seq: int, live_seq: int = 0) -> Replayed:
         """Put the day that was put back in the pool's place."""

@@ -9,16 +9,16 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from quota.decision import Attest, Outcome, Side, Status, Verdict
+from quota.doubt import Claim
 from quota.errors import ConfigError
 from quota.events import NewOrder
-from quota.ledger import RedisLedger, Replayed
+from quota.ledger import RedisLedger
 from quota.memory import MemoryLedger
 from quota.proof.verify import verify
-from quota.rebuild import ANOTHER
 from quota.store.record import keys
 from tests.agreement.losing import probe_replay
 from tests.agreement.past import Past, as_it_was, between, finished, played, rebuilt
-from tests.agreement.state import linked, schedule_of, server_ms
+from tests.agreement.state import NEVER_MS, linked, schedule_of, server_ms
 from tests.agreement.test_rights import closed, limited
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged
 from tests.agreement.twin import Twin, fresh_twin
@@ -112,6 +112,7 @@ async def test_the_pool_is_halted_until_somebody_attests_it(lost: tuple[Twin, Pa
     twin, past = lost
     await finished(twin, past, [])
     assert (await twin.apply(buy("new")))[0].verdict is Verdict.HALTED
+    assert (await twin.attest(Claim(0, 0, NEVER_MS))).detail == "attested: the day was put back"
     assert await twin.attest_last(1) is Attest.ATTESTED
     assert (await twin.apply(buy("newer")))[0].verdict is Verdict.ACCEPTED
     await twin.agree()
@@ -143,38 +144,23 @@ async def test_an_unfinished_day_goes_by_itself_and_the_lost_one_is_kept_for_a_m
     twin, past = lost
     day = past.terms.trading_day
     await twin.replay(past.terms, past.journal)
-    assert 0 < await client.ttl(keys(POOL, "rebuilt")[0]) <= 3600
+    assert 0 < await client.ttl(keys(POOL, "rebuilt")[0]) <= 1800
     await finished(twin, past, [])
     assert [await client.ttl(key) for key in keys(POOL)[:3]] == [-1, -1, -1]
     assert await client.hget(keys(POOL, f"{day}.lost")[0], "seq") == b"4"
     assert await client.ttl(keys(POOL, f"{day}.lost")[0]) > 30 * 86_400
 
 
-async def test_what_was_lost_the_second_time_is_kept_beside_the_first(
-    lost: tuple[Twin, Past], client: Redis
-) -> None:
+async def test_a_day_whose_store_changes_again_is_put_back_again(lost: tuple[Twin, Past]) -> None:
     twin, past = lost
-    day = past.terms.trading_day
     await finished(twin, past, [])
     await twin.store_changes()
     await twin.tick(publish=False)
     assert twin.pool is not None
     assert (twin.pool.attested, twin.pool.halted) == ("rebuilt?", "store changed")
+    assert await twin.attest_last(0) is Attest.REFUSED
     await finished(twin, past, [])
     assert twin.pool.attested == "rebuilt"
-    kept = [await client.hget(keys(POOL, f"{day}.lost{times}")[0], "seq") for times in ("", "2")]
-    assert kept == [b"4", str(len(past.journal)).encode()]
-
-
-async def test_a_day_that_was_begun_of_another_account_is_begun_anew(lost: tuple[Twin, Past]) -> None:
-    twin, past = lost
-    other = [replace(past.journal[0], time_ms=past.journal[0].time_ms + 1)]
-    assert (await twin.replay(past.terms, other)).detail == ""
-    begun = await twin.replay(past.terms, past.journal)
-    assert begun == Replayed(1, f"seq 1: {ANOTHER}")
-    begun = await twin.replay(past.terms, past.journal[:2], anew=True)
-    assert begun == Replayed(2)
-    await finished(twin, past, [])
 
 
 async def test_a_store_of_yesterday_keeps_yesterday(client: Redis) -> None:

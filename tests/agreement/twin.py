@@ -134,15 +134,15 @@ class Twin(Solo):
         assert theirs == ours
         return ours
 
-    async def attest(self, *claims: Claim) -> Attestation:
-        ours = await super().attest(*claims)
-        theirs = await self.store.attest(self.name, claims)
+    async def attest(self, *claims: Claim, put_back: bool = False) -> Attestation:
+        ours = await super().attest(*claims, put_back=put_back)
+        theirs = await self.store.attest(self.name, claims, put_back=put_back)
         assert (theirs.outcome, timeless(theirs.detail)) == (ours.outcome, timeless(ours.detail))
         return ours
 
-    async def replay(self, terms: Pool, entries: Sequence[Entry], *, anew: bool = False) -> Replayed:
-        ours = await super().replay(terms, entries, anew=anew)
-        assert await self.store.replay(self.name, terms, entries, anew=anew) == ours
+    async def replay(self, terms: Pool, entries: Sequence[Entry]) -> Replayed:
+        ours = await super().replay(terms, entries)
+        assert await self.store.replay(self.name, terms, entries) == ours
         if (aside := self.model.books[self.name].aside) is not None:
             same(await theirs_of(self.client, self.name, "rebuilt"), ours_of(aside))
         return ours

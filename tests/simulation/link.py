@@ -111,9 +111,9 @@ class Link:
         """Carry out an act."""
         return await self.ask(lambda: self.truth.operate(pool, act))
 
-    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
+    async def attest(self, pool: PoolName, claims: Sequence[Claim], *, put_back: bool = False) -> Attestation:
         """Give a word."""
-        return await self.ask(lambda: self.truth.attest(pool, claims))
+        return await self.ask(lambda: self.truth.attest(pool, claims, put_back=put_back))
 
     @property
     def sources(self) -> LinkedSources:

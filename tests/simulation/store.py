@@ -142,8 +142,8 @@ class Truth(Record):
             self.note(pool, "rate", rate)
         return outcome
 
-    async def attest(self, pool: PoolName, claims: Sequence[Claim]) -> Attestation:
-        said = await super().attest(pool, claims)
+    async def attest(self, pool: PoolName, claims: Sequence[Claim], *, put_back: bool = False) -> Attestation:
+        said = await super().attest(pool, claims, put_back=put_back)
         self._looked(pool)
         if said.outcome is not Attest.ALREADY:
             self.note(pool, "attested", claims)
