@@ -150,11 +150,11 @@ class Served:
             for heard in self._replies
         )
 
-    def reported(self, pool: PoolName) -> tuple[str, int] | None:
-        """Tell the day and the number that the last report of a pool named."""
+    def reported(self, pool: PoolName) -> tuple[str, int, str] | None:
+        """Tell the day, the number and the status that the last report of a pool named."""
         topic = f"connect/{pool}/status"
         for _, said_on, payload in reversed(self.world.broker.heard):
             if said_on == topic:
                 report = msgspec.json.decode(payload)
-                return report["trading_day"], report["seq"]
+                return report["trading_day"], report["seq"], report["status"]
         return None

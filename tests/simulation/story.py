@@ -265,7 +265,7 @@ class Play:
                 return f"{pool}: changes after {book.published} are not told"
             if book.pool is None:
                 continue  # no day was ever opened: the daemon came for the first time on a Saturday
-            if self.laws.reported(pool) != (book.pool.trading_day, book.pool.seq):
+            if self.laws.reported(pool) != (book.pool.trading_day, book.pool.seq, book.pool.status):
                 return f"{pool}: its status is not told"
         return ""
 
