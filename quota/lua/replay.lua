@@ -11,7 +11,7 @@ do -- a block of its own: a function has room for 200 locals, and the library is
 
 local ASIDE, LOST = ':rebuilt', '.lost'
 -- How long an unfinished day stands, from its beginning; for how many days a lost one is kept, beside thirty.
-local ASIDE_KEPT_MS, LOST_KEPT_DAYS = 1800000, 5
+local ASIDE_KEPT_S, LOST_KEPT_DAYS = 1800, 5
 -- How many entries the last step puts back by itself: as many as the store takes meanwhile.
 local SINCE = 1000
 local DOUBTED = {[STORE_CHANGED] = true, [OPENED_LATE] = true, [REBUILT] = true}
@@ -224,8 +224,7 @@ local function write_aside(batch, trading_day)
                '0-0', 'decided_buy_accepted', '0')
   end
   commit(batch)
-  local left = redis.call('PTTL', batch.keys[1])
-  for i = 1, #DAY_KEYS do redis.call('PEXPIRE', batch.keys[i], left > 0 and left or ASIDE_KEPT_MS) end
+  for i = 1, #DAY_KEYS do redis.call('EXPIRE', batch.keys[i], ASIDE_KEPT_S, 'NX') end
 end
 
 -- Puts entries of a day back beside the pool, all of a call or none. The arguments are the pool before the

@@ -149,7 +149,7 @@ async def _lost_again(twin: Twin, past: Past) -> None:
     await twin.replay(past.terms, past.journal[:1])
     await twin.client.pexpire(keys(twin.name, "rebuilt")[0], 60_000)
     await twin.replay(past.terms, past.journal[:2])
-    assert await twin.client.pttl(keys(twin.name, "rebuilt")[5]) <= 60_000
+    assert await twin.client.pttl(keys(twin.name, "rebuilt")[0]) <= 60_000
     for times in range(3):
         await finished(twin, past, [])
         assert (await twin.attest(Claim(0, 0, NEVER_MS))).outcome is Attest.REFUSED
