@@ -56,7 +56,7 @@ async def test_store_cut_off_again_and_again_and_nothing_is_lost_or_counted_twic
 ) -> None:
     day = traffic.made(3, EVENTS)
     rng = random.Random(f"{store} {first_seed()}")
-    kinds = ["request torn", "reply lost", "reply torn"] * cases(3, 10)
+    kinds = ["request torn", "reply lost", "reply torn"] * cases(3, 6)
     rng.shuffle(kinds)
     with house(tmp_path, store, toml=TOML) as home, Tap(home.broker.port, ANSWERS) as tap:
         async with Proxy(home.store.port) as proxy:
