@@ -101,4 +101,5 @@ def _confirm(model: MemoryLedger, name: PoolName, order_id: str, said: AbstractS
         sent = read_line(text)
         if isinstance(sent, NewOrder) and same_content(order, sent):
             done_now(model.apply(name, [sent]))
-            return
+            if not model.books[name].orders[order_id].reserved:
+                return  # one that names another day has no effect
