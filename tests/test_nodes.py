@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 from pydantic import ValidationError
+from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - redis-py's names for them
 
 from quota.desk.operator import ledger_of
@@ -139,3 +141,12 @@ def test_a_connection_that_is_gone_is_told_as_such_on_any_loop(
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(written_too_late())
+
+
+async def test_a_client_whose_connections_are_made_by_a_function_is_followed(store: Store) -> None:
+    made: Any = partial(Connection, port=store.port)
+    client = Redis(connection_pool=ConnectionPool(connection_class=made))
+    connection = route_to(client).connection(None)
+    await connection.connect()
+    await connection.disconnect()
+    await client.aclose()

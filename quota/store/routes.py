@@ -96,8 +96,11 @@ def _telling(kind: Any) -> Any:  # noqa: ANN401 - redis-py types none of it
     """Make of a kind of connection one that tells in redis-py's words that it is gone, on any loop.
 
     Who writes to a connection that was closed meanwhile gets a RuntimeError of uvloop's, which redis-py
-    takes for a mistake in the program.
+    takes for a mistake in the program. What only makes connections is left as it is.
     """
+    is_class = isinstance(kind, type)
+    if not is_class:
+        return kind
 
     async def connect(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as redis-py calls it
         with _told():
