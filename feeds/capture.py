@@ -28,7 +28,7 @@ SLOW_S: Final = 5.0
 
 _CLOSE_S: Final = 3.0
 _PROVEN_S: Final = 10.0
-"""After so long without another failure any write shows that there is room again."""
+"""When nothing has failed for so long since a write went well, there is room again."""
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +50,7 @@ class FileCapture:
         self._writing: asyncio.Task[None] | None = None
         self._since: float | None = None
         self._trouble = ""
-        self._failed_weight, self._failed_at = 0, 0.0
+        self._failures, self._failed_weight = 0, 0
 
     async def __aenter__(self) -> Self:
         self._files.lock()
@@ -108,17 +108,24 @@ class FileCapture:
             size = await asyncio.get_running_loop().run_in_executor(self._thread, self._files.write, records)
         except CaptureUnavailable as error:
             heaviest = max(weight, self._failed_weight) if self._trouble else weight
-            self._failed_weight, self._failed_at = heaviest, started
+            self._failures, self._failed_weight = self._failures + 1, heaviest
             return self._failed(error)
         except Exception as error:  # noqa: BLE001 - whoever asked has to hear of it
             return error
         finally:
             self._since = None
-        if self._trouble and (weight >= self._failed_weight or started - self._failed_at > _PROVEN_S):
-            log.info("capture.writes_again")
-            self._trouble = ""
+        if weight >= self._failed_weight:
+            self._writes_again(self._failures)
+        elif self._trouble:
+            asyncio.get_running_loop().call_later(_PROVEN_S, self._writes_again, self._failures)
         self._wrote(size, time.monotonic() - started)
         return None
+
+    def _writes_again(self, failures: int) -> None:
+        """Say so, unless a write has failed since."""
+        if self._trouble and failures == self._failures:
+            log.info("capture.writes_again")
+            self._trouble = ""
 
     def _failed(self, error: CaptureUnavailable) -> CaptureUnavailable:
         """Say once what is wrong, however often it is tried."""

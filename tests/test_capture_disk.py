@@ -116,7 +116,7 @@ async def test_room_for_a_little_is_no_room(narrow: Path, monkeypatch: pytest.Mo
         assert capture.trouble
         monkeypatch.setattr("feeds.capture._PROVEN_S", 0.0)
         await capture.keep([delivered(3)])
-        assert capture.trouble == ""
+        await until(lambda: not capture.trouble)
 
 
 @pytest.mark.parametrize("failing", [("fsync",), ("fsync", "ftruncate")], ids=["fsync", "cutting off too"])
