@@ -13,6 +13,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from quota.config import Settings, load
+from quota.rulebook import Calendar
+
 PLAYING = (
     "quota.witness",
     "quota.gaps",
@@ -65,3 +68,22 @@ def cast(changed: Mapping[str, str] | None = None) -> Cast:
             if original is not None:
                 sys.modules[name] = original
     return copies
+
+
+@lru_cache(maxsize=8)
+def settings(limit_yuan: str, admission: str, open_late: str) -> Settings:
+    """Read settings as the daemon does."""
+    chosen = {
+        "hkd_cny": "0.91250",
+        "open_late": open_late,
+        "admission": admission,
+        "limits_yuan__NB_SH": limit_yuan,
+        "limits_yuan__SB_SH": limit_yuan,
+    }
+    return load(None, {f"QUOTA_MARKET__{name.upper()}": text for name, text in chosen.items()})
+
+
+@lru_cache(maxsize=1)
+def calendar() -> Calendar:
+    """Read the table of trading days once."""
+    return Calendar.load()

@@ -21,12 +21,13 @@ from quota.proof.retrace import Terms
 from quota.proof.verify import verify
 from tests.folded import Record
 from tests.simulation.broker import Message
+from tests.simulation.cast import calendar
 from tests.simulation.counted import missing_now
 from tests.simulation.kept import misrecorded
 from tests.simulation.model import modelled
 from tests.simulation.served import Heard, Served, check
 from tests.simulation.store import done_now
-from tests.simulation.world import Broken, calendar
+from tests.simulation.world import Broken
 
 
 class Laws(Served):

@@ -7,11 +7,10 @@ own; the broker, the store's connections, the clock and the loop are ours.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import lru_cache
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -19,14 +18,12 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from quota.clock import MarketClock
-from quota.config import Settings, load
 from quota.day import date_of
 from quota.decision import PoolName
 from quota.metrics import Metrics
-from quota.rulebook import Calendar
 from tests.rigs import ms
 from tests.simulation.broker import Broker, Message
-from tests.simulation.cast import Cast
+from tests.simulation.cast import Cast, calendar, settings
 from tests.simulation.disk import Disk, Writer, recording
 from tests.simulation.line import Line
 from tests.simulation.link import Link
@@ -40,25 +37,6 @@ SETTLED_S = 30.0
 
 class Broken(AssertionError):
     """A law of the world was broken."""
-
-
-@lru_cache(maxsize=8)
-def settings(limit_yuan: str, admission: str, open_late: str) -> Settings:
-    """Read settings as the daemon does."""
-    chosen = {
-        "hkd_cny": "0.91250",
-        "open_late": open_late,
-        "admission": admission,
-        "limits_yuan__NB_SH": limit_yuan,
-        "limits_yuan__SB_SH": limit_yuan,
-    }
-    return load(None, {f"QUOTA_MARKET__{name.upper()}": text for name, text in chosen.items()})
-
-
-@lru_cache(maxsize=1)
-def calendar() -> Calendar:
-    """Read the table of trading days once."""
-    return Calendar.load()
 
 
 @dataclass(slots=True, eq=False)
@@ -219,13 +197,21 @@ class World:
             life.writer.die()
         for line in life.lines:
             line.cut()
-        for task in life.tasks:
-            task.cancel()
+        self._cancel(life.tasks)
+
+    @staticmethod
+    def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+        for task in tasks:
+            task.cancel()  # and again, as `wait_for` of Python 3.11 may lose one
 
     async def restart(self) -> None:
         """Let a dead daemon's tasks unwind, and start another; what it had sent has arrived by then."""
         assert self.life is not None
+        was_killed = self.life.dead
         await self.ended(self.life)
+        while was_killed and (left := [task for task in self.life.tasks if not task.done()]):
+            self._cancel(left)
+            await asyncio.wait(left, timeout=0.05)
         await asyncio.sleep(self.rng.uniform(0.01, 0.2))
         self.life.link.land()
         self.begin_life()
