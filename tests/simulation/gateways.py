@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from quota.decision import PoolName, Side, Verdict
-from quota.doubt import doubt_of
 from quota.errors import ConfigError, LedgerUnavailable
 from quota.events import NewOrder
 from quota.gate.answers import Result
@@ -149,25 +148,18 @@ class Desk:
                 await self._act(pool, more)
 
     async def answer_for_the_store(self) -> None:
-        """Resume what no daemon can attest, as an operator would.
+        """Resume what no daemon attests, as an operator would.
 
-        It has not seen the day on the store before; or the store changed under an operator's halt, and what
-        was decided at that moment may have been lost for all that it knows.
+        It has not seen the day on the store before; it had not looked for hours, as time leaps here; or the
+        store changed under a halt, and what was decided at that moment may have been lost for all that it
+        knows. That a store that lost nothing goes on by itself is seen in the epilogue.
         """
         life = self.world.life
         doubts = life.running.days.witness.doubts if life is not None and life.running is not None else {}
-        for pool, doubt in list(doubts.items()):
+        for pool in list(doubts):
             now = self.world.truth.books[pool].pool
-            if now is None or not now.halted:
-                continue
-            if "has not seen the day" in doubt or self._halted_before(pool, doubt_of(now).seq):
+            if now is not None and now.halted:
                 await self._act(pool, Act(act="resume", reason="looked", user="ann", host="desk"))
-
-    def _halted_before(self, pool: PoolName, seq: int) -> bool:
-        """Whether an operator's halt stood when a number was the last."""
-        journal = self.world.truth.books[pool].journal
-        acts = [entry.event for entry in journal if entry.seq <= seq and entry.event in {"halt", "resume"}]
-        return acts[-1:] == ["halt"]
 
     async def _act(self, pool: PoolName, act: Act) -> None:
         try:
