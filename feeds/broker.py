@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from dataclasses import dataclass, field
 from typing import Final
@@ -108,8 +109,11 @@ def new_client(settings: MqttSettings) -> aiomqtt.Client:
     )
 
 
-async def subscribe(client: aiomqtt.Client, settings: MqttSettings) -> None:
+async def subscribe(client: aiomqtt.Client, settings: MqttSettings, *, kept: bool) -> None:
     """Subscribe to everything that is ours; raises MqttError where the broker refuses.
+
+    Where it has ``kept`` a session, its word comes behind all that it holds for us, which may be the work
+    of minutes: then only a broker that is silent is given up, by the keepalive.
 
     ``#`` below orders and fills, so that a topic that is too deep becomes a dead letter. What
     somebody retained there is sent once per session and not at every connection. Claims come with
@@ -123,7 +127,7 @@ async def subscribe(client: aiomqtt.Client, settings: MqttSettings) -> None:
         (f"{settings.root}/fx", always),
         (settings.mark_topic, once),
     ]
-    granted = await client.subscribe(wanted)
+    granted = await client.subscribe(wanted, timeout=math.inf if kept else None)
     for (topic, options), code in zip(wanted, granted, strict=True):
         if getattr(code, "value", code) != options.QoS:
             raise aiomqtt.MqttError(f"the broker does not grant {topic} with QoS {options.QoS}: {code}")

@@ -226,7 +226,7 @@ class MqttFeed:
         whether another daemon had the session since we last did, and give way before we claim it.
         """
         settings = self._settings
-        await subscribe(client, settings)
+        await subscribe(client, settings, kept=session.kept)
         session.publish(settings.presence_topic, b"online", retain=True)
         await session.flush()
         if self._claim.contested:

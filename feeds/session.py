@@ -6,9 +6,11 @@ An id is worth something on its own connection only, so each connection has a se
 from __future__ import annotations
 
 import asyncio
+from bisect import insort
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from operator import itemgetter
 from typing import Any, Final
 
 import aiomqtt
@@ -23,7 +25,8 @@ from feeds.wire import Publication
 from quota.errors import FeedUnavailable
 
 HELD_BYTES_MAX: Final = 64 * 1024 * 1024
-"""How much of what is not acknowledged may be in memory before we stop reading."""
+"""How much of what is not acknowledged may be in memory before we stop reading; twice as much where we
+wait for a confirmation, which may stand behind it."""
 
 SENT_MAX: Final = 12_000
 SENT_BYTES_MAX: Final = 128 * 1024 * 1024
@@ -34,7 +37,11 @@ _PACKET_HEAD: Final = 64
 """The largest packet of the protocol, and what a publication takes besides topic and payload."""
 
 _SLACK: Final = 256
-"""How much a broker may overshoot: Mosquitto 2.0.11 sends more than the receive maximum allows."""
+"""How much a broker may overshoot. Mosquitto 2.0.11 keeps to the receive maximum until we acknowledge
+its oldest message, and then sends as many more: of a long queue all is soon on its way."""
+
+_ARRIVAL_BYTES: Final = 256
+"""What a message takes in memory besides its payload."""
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +85,8 @@ class Session:
         self._sent_count = self._confirmed_count = 0
         self._take_max = 65_535
         self._packet_max = _PACKET_MAX
-        self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._flushes: list[tuple[int, asyncio.Future[None]]] = []
+        self._crowded = False
         self._closed = False
         self.kept = False
         self.reason: ReasonCode | None = None
@@ -115,13 +123,31 @@ class Session:
         return len(self._held)
 
     def _on_message(self, message: Publication) -> None:
+        if self._closed:
+            return
         self._unnumbered -= not message.id
         arrival = Arrival(self, message.id or self._unnumbered, message.topic, message.payload)
         self._held[arrival.id] = arrival
-        self._held_bytes += len(arrival.payload)
+        self._held_bytes += len(arrival.payload) + _ARRIVAL_BYTES
         if self._over(2 * self._window + _SLACK) and not self._flushes and not self._pump.paused:
             self._pump.pause()
+        elif self._flushes:
+            self._read_no_further()
         self._arrived(arrival)
+
+    def _read_no_further(self) -> None:
+        """Bound what is read for the sake of a confirmation that stands behind it.
+
+        Where nothing can be acknowledged before that comes, the next connection begins with the oldest
+        message that is not.
+        """
+        if self._held_bytes < 2 * HELD_BYTES_MAX:
+            return
+        if self._crowded:
+            log.warning("feed.crowded", unacknowledged=len(self._held), unconfirmed=self._unconfirmed)
+            self._give_up()
+        elif not self._pump.paused:
+            self._pump.pause()
 
     def _over(self, count: int) -> bool:
         return len(self._held) >= count or self._held_bytes >= HELD_BYTES_MAX
@@ -131,7 +157,7 @@ class Session:
         if self._held.get(arrival.id) is not arrival:
             return
         del self._held[arrival.id]
-        self._held_bytes -= len(arrival.payload)
+        self._held_bytes -= len(arrival.payload) + _ARRIVAL_BYTES
         if self._pump.paused and not self._over(self._window):
             self._pump.resume()
         if arrival.id < 0:
@@ -150,9 +176,8 @@ class Session:
         """
         if self._closed:
             raise FeedUnavailable("the connection to the broker is gone")
-        if self._sent_count - self._confirmed_count >= SENT_MAX or self._sent_bytes > SENT_BYTES_MAX:
-            self._pump.cut()
-            self.close()
+        if self._unconfirmed >= SENT_MAX or self._sent_bytes > SENT_BYTES_MAX:
+            self._give_up()
             raise FeedUnavailable("the broker does not confirm what we send")
         if len(topic) + len(payload) + _PACKET_HEAD > self._packet_max:
             log.error("feed.publication_too_large", topic=topic, bytes=len(payload), most=self._packet_max)
@@ -184,29 +209,46 @@ class Session:
         self._confirmed_count += 1
         self._advance()
         while self._flushes and self._flushes[0][0] <= self._confirmed_count:
-            _settle(self._flushes.popleft()[1], None)
+            _settle(self._flushes.pop(0)[1], None)
 
-    async def flush(self) -> None:
-        """Wait until everything sent is confirmed; raises FeedUnavailable.
+    @property
+    def _unconfirmed(self) -> int:
+        return self._sent_count - self._confirmed_count
+
+    async def flush(self, *, left: int = 0) -> None:
+        """Wait until everything sent is confirmed, but for what may be ``left``; raises FeedUnavailable.
 
         It reads on meanwhile even where reading is paused: the confirmation may stand behind
         messages, and who waits for it cannot acknowledge them.
         """
         if self._closed:
             raise FeedUnavailable("the connection to the broker is gone")
-        if self._confirmed_count == self._sent_count:
+        if self._unconfirmed <= left:
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._flushes.append((self._sent_count, done))
+        insort(self._flushes, (self._sent_count - left, done), key=itemgetter(0))
         if self._pump.paused:
             self._pump.resume()
         await done
 
     async def room(self) -> None:
-        """Wait until there is room for another batch's answers; raises FeedUnavailable."""
-        waiting = self._sent_count - self._confirmed_count
-        if waiting > SENT_MAX // 2 or self._sent_bytes > SENT_BYTES_MAX // 2:
-            await self.flush()
+        """Wait until there is room for another batch's answers; raises FeedUnavailable.
+
+        What the broker does not take yet would only wait here, with the acknowledgements behind it.
+        """
+        left = min(self._take_max, SENT_MAX // 2)
+        if self._sent_bytes > SENT_BYTES_MAX // 2:
+            left = 0
+        self._crowded = True
+        try:
+            await self.flush(left=left)
+        finally:
+            self._crowded = False
+
+    def _give_up(self) -> None:
+        """End a connection on which nothing moves; the next one delivers again what is not acknowledged."""
+        self._pump.cut()
+        self.close()
 
     def close(self) -> None:
         """Forget everything: the broker delivers again what it holds for us."""
@@ -214,7 +256,7 @@ class Session:
         self._held.clear()
         self._waiting.clear()
         while self._flushes:
-            _settle(self._flushes.popleft()[1], FeedUnavailable("the connection to the broker is gone"))
+            _settle(self._flushes.pop(0)[1], FeedUnavailable("the connection to the broker is gone"))
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:

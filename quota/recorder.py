@@ -214,6 +214,7 @@ class Recorder:
         ]
         await self.capture.keep(records)
         self._at = reached_after(self._at, records)
+        self.days.witness.written(name, day, self._at[name].seq)
 
     async def _state_terms(self, name: PoolName, snapshot: Snapshot, seen: Pool) -> bool:
         """Write the terms of a day down, by which its account begins or goes on; False where it is over."""

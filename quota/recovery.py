@@ -62,6 +62,9 @@ class Recovery:
     _rebuilt: dict[PoolName, _Rebuilt] = field(default_factory=dict)
     _again: dict[PoolName, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.days.witness.remembers = True
+
     async def learn(self) -> None:
         """Before the first look: know the last numbers that were written down, as if we had been there."""
         today, witness = self.days.almanac.clock.today().isoformat(), self.days.witness

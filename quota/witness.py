@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
@@ -25,7 +26,8 @@ GONE = "the store has nothing of the day any more"
 _UNSEEN = "this daemon has not seen the day on the store before"
 _AGAIN = "its day was put back, and its store has changed again since"
 _ONLY_READ = "this daemon has not seen the day, but read of it"
-_BATCHES = 200
+_RECENT_MAX = 20_000
+"""How many events of a pool that were decided and not written down are kept, in whole batches."""
 
 log = structlog.get_logger(__name__)
 
@@ -46,22 +48,50 @@ class Batch(NamedTuple):
     events: Sequence[Event]
     decisions: Sequence[Decision]
 
+    def is_in(self, trading_day: str, seq: int) -> bool:
+        """Whether all of it stands in what was written of a day up to a number."""
+        last = max((decision.seq or 0 for decision in self.decisions), default=0)
+        return (self.trading_day, last) <= (trading_day, seq)
+
+
+@dataclass(slots=True)
+class _Recent:
+    """Batches, oldest first, and how many events they hold."""
+
+    batches: deque[Batch] = field(default_factory=deque)
+    events: int = 0
+
+    def add(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.events += len(batch.events)
+        while self.events > _RECENT_MAX and len(self.batches) > 1:
+            self._forget()
+
+    def written(self, trading_day: str, seq: int) -> None:
+        while self.batches and self.batches[0].is_in(trading_day, seq):
+            self._forget()
+
+    def _forget(self) -> None:
+        self.events -= len(self.batches.popleft().events)
+
 
 class Witness:
     """Remembers each pool's last numbers, and what was decided for us lately.
 
     ``doubts`` says why a pool's store was not attested; ``lost`` are the pools whose day had to be opened
     anew, because the store had nothing of it any more. ``known`` are numbers of attested servers; what was
-    acknowledged on one that was not is owed by the next one.
+    acknowledged on one that was not is owed by the next one. What was decided lately is kept with
+    ``remembers``, until it is ``written``.
     """
 
     def __init__(self, ledger: Ledger) -> None:
+        self.remembers = False
         self.doubts: dict[PoolName, str] = {}
         self.lost: set[PoolName] = set()
         self.known: dict[PoolName, Known] = {}
         self._ledger = ledger
         self._owed: dict[PoolName, Known] = {}
-        self._recent: dict[PoolName, deque[Batch]] = {}
+        self._recent: dict[PoolName, _Recent] = {}
         self._refused: dict[PoolName, str] = {}
         self._halted_on: dict[PoolName, str] = {}
         self._skews_ms: dict[PoolName, int] = {}
@@ -94,9 +124,8 @@ class Witness:
         What a halted pool says may come from a changed store.
         """
         known, now_ms = self.known.get(pool), MarketClock.local_ms()
-        self._recent.setdefault(pool, deque(maxlen=_BATCHES)).append(
-            Batch(trading_day, now_ms, events, decisions)
-        )
+        if self.remembers:
+            self._recent.setdefault(pool, _Recent()).add(Batch(trading_day, now_ms, events, decisions))
         if known is None or known.trading_day != trading_day:
             return
         for decision in decisions:
@@ -112,8 +141,13 @@ class Witness:
                 self.known[pool] = known._replace(claim=claim)
 
     def recent(self, pool: PoolName) -> Sequence[Batch]:
-        """What was decided for us lately, oldest first."""
-        return tuple(self._recent.get(pool, ()))
+        """What was decided for us lately and is not written down, oldest first."""
+        return tuple(self._recent[pool].batches) if pool in self._recent else ()
+
+    def written(self, pool: PoolName, trading_day: str, seq: int) -> None:
+        """Forget what stands in the record of a day, up to this number."""
+        if pool in self._recent:
+            self._recent[pool].written(trading_day, seq)
 
     def trusts(self, pool: PoolName, snapshot: Snapshot) -> bool:
         """Whether a pool as it was seen has, as far as anybody knows, all that was answered."""

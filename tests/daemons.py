@@ -29,7 +29,8 @@ QUOTAD = str(Path(sys.executable).with_name("quotad"))
 DAY = "2026-11-23"
 AT = f"{DAY}T09:31:00+08:00"
 
-_KEPT = ("persistence true", "autosave_interval 0")
+_KEPT = ("persistence true", "autosave_interval 0", "max_inflight_messages 1000")
+"""What a broker keeps over its end, and how far ahead it sends: as we ship it."""
 
 
 @dataclass(slots=True)
@@ -44,13 +45,12 @@ class Durable(Store):
 
     def start(self) -> None:
         """Start it with its file and wait until it answers."""
-        log = self.directory / f"{self.name}.log"
         command = [self._binary(), "--port", str(self.port), "--save", "", "--protected-mode", "no"]
         command += ["--bind", *f"127.0.0.1 {self.also}".split()]
         command += ["--appendonly", "yes", "--appendfsync", self.fsync, "--dir", str(self.directory)]
-        with log.open("ab") as output:
+        with self.log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
-        wait_for_port(self.port, self.process, log)
+        wait_for_port(self.port, self.process, self.log)
         with self.client() as client:
             until_now(lambda: _answers(client))
 
@@ -191,11 +191,11 @@ class Quotad:
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
 
-    def does(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run another command of quotad with the same settings."""
+    def does(self, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run another command of quotad with the same settings; it may take so many seconds."""
         command = [QUOTAD, *words, "--config", str(self.config)]
         return subprocess.run(
-            command, capture_output=True, text=True, check=False, env=_environ(), timeout=60
+            command, capture_output=True, text=True, check=False, env=_environ(), timeout=seconds
         )
 
 

@@ -55,7 +55,8 @@ class ScriptedBroker:
     ``flood`` is sent to who has claimed the session, ``receive_maximum`` announced, every subscription
     answered with ``granted``; where it does not confirm, it still does so for what a connection
     begins with. With ``first`` the flood comes at once, and the subscription waits until that many
-    acknowledgements have come. ``seen`` lists the first half-byte of each packet that came, in order.
+    acknowledgements have come. With ``kept`` it says that it has kept our session. ``seen`` lists the
+    first half-byte of each packet that came, in order.
     """
 
     flood: bytes = b""
@@ -63,6 +64,7 @@ class ScriptedBroker:
     confirms: bool = True
     granted: int = 1
     first: int = 0
+    kept: bool = False
     seen: list[int] = field(default_factory=list)
     unconfirmed: list[int] = field(default_factory=list)
     connections: int = 0
@@ -98,7 +100,7 @@ class ScriptedBroker:
         match kind & 0xF0:
             case 0x10:
                 limit = b"" if self.receive_maximum is None else b"\x21" + self.receive_maximum.to_bytes(2)
-                writer.write(packet(CONNACK, b"\x00\x00" + bytes([len(limit)]) + limit))
+                writer.write(packet(CONNACK, bytes([self.kept, 0, len(limit)]) + limit))
                 writer.write(self.flood if self.first else b"")
             case 0x80:
                 self.granting = packet(SUBACK, body[:2] + b"\x00" + bytes([0, *[self.granted] * 4]))

@@ -102,7 +102,7 @@ class Mosquitto:
             f"listener {self.port} 127.0.0.1",
             f"allow_anonymous {str(self.anonymous).lower()}",
             "max_queued_messages 0",
-            "log_type all",
+            *(f"log_type {kind}" for kind in ("error", "warning", "notice", "information")),
             f"user {_user()}",
         ]
         if self.persistent:
@@ -157,17 +157,21 @@ class Store:
         """Where it listens."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def log(self) -> Path:
+        """What the server said."""
+        return self.directory / f"{self.name}.log"
+
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
-        log = self.directory / f"{self.name}.log"
         command = [self._binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--save", ""]
-        with log.open("ab") as output:
+        with self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--appendonly", "no", "--dir", str(self.directory), *self.options],
                 stdout=output,
                 stderr=output,
             )
-        wait_for_port(self.port, self.process, log)
+        wait_for_port(self.port, self.process, self.log)
 
     def _binary(self) -> str:
         if self.name == "redis":

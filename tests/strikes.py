@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import signal
 import subprocess
@@ -99,12 +100,13 @@ async def read_only(struck: Struck) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def out_of_descriptors(struck: Struck) -> AsyncIterator[None]:
-    """Everybody has to connect again, and nobody is let in."""
+    """Everybody has to connect again, and nobody is let in; it says so of every turn of its loop."""
     soft, hard = resource.prlimit(struck.store_pid, resource.RLIMIT_NOFILE)
     resource.prlimit(struck.store_pid, resource.RLIMIT_NOFILE, (3, hard))
     struck.to_store.cut()
     yield
     resource.prlimit(struck.store_pid, resource.RLIMIT_NOFILE, (soft, hard))
+    os.truncate(struck.home.store.log, 0)
 
 
 Fault = Callable[[Struck], AbstractAsyncContextManager[None]]

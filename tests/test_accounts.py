@@ -1,4 +1,4 @@
-"""What recovery reads in the record: the last number at the start, the account, and what is missing of it."""
+"""What recovery knows: of the record the last number, the account, what is missing; and what is not in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from msgspec.structs import replace
 from feeds.recorded import FileRecorded
 from quota.accounts import Last, account_of
 from quota.captured import Captured, reached_after, refuse_another_clock
+from quota.decision import Decision, Outcome, Phase, Status, Verdict
 from quota.errors import CaptureUnavailable, ConfigError
+from quota.events import Cancelled
+from quota.memory import MemoryLedger
+from quota.witness import Witness
 from tests.captures import DAY, POOL, become, content, delivered, journalled, kept, only, opened, writes
 
 
@@ -128,3 +132,38 @@ def test_rehearsals_and_real_days_have_folders_of_their_own(origin: str, now: st
 def test_a_rehearsal_that_is_over_is_in_nobodys_way() -> None:
     begun = replace(opened(), terms=replace(opened().terms, origin="at"))
     refuse_another_clock(reached_after({}, [begun]), TOMORROW, is_real=True)
+
+
+def applied(*seqs: int) -> list[Decision]:
+    return [
+        Decision(Outcome.APPLIED, Verdict.ACCEPTED, "", 1, it, Status.OPEN, Phase.CONTINUOUS) for it in seqs
+    ]
+
+
+def remembered(witness: Witness) -> list[int | None]:
+    return [decision.seq for batch in witness.recent(POOL) for decision in batch.decisions]
+
+
+def test_what_was_decided_is_remembered_until_it_is_written_down() -> None:
+    witness, event = Witness(MemoryLedger(lambda: 0)), Cancelled(order_id="a")
+    witness.decided(POOL, DAY, [event], applied(1))
+    assert remembered(witness) == []
+    witness.remembers = True
+    for seqs in ((2, 3), (4,), (5,)):
+        witness.decided(POOL, DAY, [event] * len(seqs), applied(*seqs))
+    witness.written(POOL, DAY, 2)
+    assert remembered(witness) == [2, 3, 4, 5]
+    witness.written(POOL, DAY, 4)
+    assert remembered(witness) == [5]
+    witness.written(POOL, "2026-11-22", 99)
+    assert remembered(witness) == [5]
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quota.witness._RECENT_MAX", 3)
+    witness, event = Witness(MemoryLedger(lambda: 0)), Cancelled(order_id="a")
+    witness.remembers = True
+    for seqs in ((1,), (2, 3), (4,), (5, 6, 7, 8)):
+        witness.decided(POOL, DAY, [event] * len(seqs), applied(*seqs))
+        assert remembered(witness)[-len(seqs) :] == list(seqs)
+        assert len(remembered(witness)) <= max(3, len(seqs))

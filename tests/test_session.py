@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -78,6 +79,53 @@ async def test_flush_reads_on_while_reading_is_paused() -> None:
             await feed.flush()
 
 
+async def test_what_is_read_for_a_confirmation_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 1_000_000)
+    script = ScriptedBroker(flood=flood(100, 100_000), confirms=False)
+    async with script as broker, feed_at(broker.port) as feed:
+        feed.send(LETTER)
+        flushing = asyncio.create_task(feed.flush())
+        await until(lambda: feed._session is not None and feed._session._pump.paused)
+        assert 10 < feed.unacknowledged <= 21
+        assert not flushing.done()
+        taken = await take(feed, 1)
+        while len(taken) < 100:
+            for delivery in taken:
+                delivery.acknowledge()
+            taken += await take(feed, 1)
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await flushing
+        assert feed.reconnects == 0
+
+
+async def test_who_waits_for_room_behind_too_much_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 1_000_000)
+    script = ScriptedBroker(flood=flood(100, 100_000), receive_maximum=2, confirms=False)
+    async with script as broker, feed_at(broker.port) as feed:
+        first, *_ = await take(feed, 1)
+        send_many(feed, 2)
+        first.acknowledge()
+        await feed.room()
+        send_many(feed, 1)
+        with pytest.raises(FeedUnavailable, match="gone"):
+            await feed.room()
+        assert scripted.PUBACK in broker.seen
+        await until(lambda: feed.reconnects and feed.connected)
+        assert ids(await take(feed, 1))[0] == "1"
+
+
+async def test_room_is_there_as_soon_as_the_broker_takes_more() -> None:
+    async with ScriptedBroker(receive_maximum=2, confirms=False) as broker, feed_at(broker.port) as feed:
+        send_many(feed, 3)
+        waiting = asyncio.create_task(feed.room())
+        await until(lambda: len(broker.unconfirmed) == 2)
+        assert not waiting.done()
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await waiting
+
+
 def sent(broker: ScriptedBroker, count: int) -> bool:
     return broker.seen.count(scripted.PUBLISH) == count
 
@@ -109,6 +157,19 @@ async def test_old_messages_can_be_acknowledged_before_the_subscription_stands()
             feed.send(LETTER)
             delivery.acknowledge()
         await until(lambda: feed.connected)
+
+
+async def test_who_works_through_what_the_broker_kept_is_not_cut_off_for_it() -> None:
+    patience = settings(0, connect_timeout_s=0.05, keepalive_s=1)
+    async with ScriptedBroker(flood=flood(5), first=5, kept=True) as broker:
+        async with MqttFeed(replace(patience, port=broker.port)) as feed:
+            taken = await take(feed, 5)
+            await until(lambda: broker.seen.count(scripted.PINGREQ) >= 2)
+            assert not feed.connected
+            for delivery in taken:
+                delivery.acknowledge()
+            await until(lambda: feed.connected)
+        assert broker.connections == 1
 
 
 async def test_broker_that_confirms_nothing_is_given_up() -> None:

@@ -58,7 +58,7 @@ class Line:
         # What feeds.session asks of the pump.
         self.paused = False
         self.arrived: Callable[[Publication], None] = lambda _: None
-        self._unread: deque[Publication] = deque()
+        self._unread: deque[Callable[[], object]] = deque()
 
     @property
     def _client(self) -> Self:
@@ -91,7 +91,7 @@ class Line:
 
     def _subscribed(self, granted: asyncio.Future[None]) -> None:
         self.broker.subscribed(self)
-        self._down.put(lambda: _settle(granted))
+        self._down.put(lambda: self._come(lambda: _settle(granted)))
 
     async def until_lost(self) -> None:
         """Wait for the end."""
@@ -119,7 +119,7 @@ class Line:
 
     def _take(self, mid: int, topic: str, payload: bytes, *, retain: bool) -> None:
         self.broker.take(topic, payload, retain=retain)
-        self._down.put(lambda: self._confirmed(mid))
+        self._down.put(lambda: self._come(lambda: self._confirmed(mid)))
 
     def _confirmed(self, mid: int) -> None:
         self._unconfirmed -= 1
@@ -147,15 +147,17 @@ class Line:
 
     def deliver(self, topic: str, message_id: int, payload: bytes) -> None:
         """Send a message down to the client."""
-        self._down.put(lambda: self._push(Publication(topic, message_id, payload)))
+        publication = Publication(topic, message_id, payload)
+        self._down.put(lambda: self._come(lambda: self.arrived(publication)))
 
-    def _push(self, publication: Publication) -> None:
-        self._unread.append(publication)
+    def _come(self, packet: Callable[[], object]) -> None:
+        """What has come is read in its order, and not while reading is paused."""
+        self._unread.append(packet)
         self._read()
 
     def _read(self) -> None:
         while self._unread and not self.paused:
-            self.arrived(self._unread.popleft())
+            self._unread.popleft()()
 
     def cut(self, *, now: bool = True) -> None:
         """Break the connection; without ``now`` the client hears of it after a while."""

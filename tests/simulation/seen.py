@@ -48,6 +48,7 @@ WANTED = {
     "a redelivery of an answered order",
     "a redelivery under another id",
     "an answer that could not be sent",
+    "a connection given up because nothing moved on it",
     "a daemon that ended well with work in hand",
     "a daemon that was dead at midnight",
     "a changed store that was attested",
@@ -75,6 +76,7 @@ _LOGGED = {
     "store.attested": "a changed store that was attested",
     "store.not_attested": "a changed store that nobody could attest",
     "replies.unsent": "an answer that could not be sent",
+    "feed.crowded": "a connection given up because nothing moved on it",
 }
 _LOST = {
     "before": "a request lost before the commit",

@@ -102,13 +102,14 @@ class World:
         self.cast["feeds.claim"].time = SimpleNamespace(time_ns=lambda: self.now_ms() * 1_000_000)
         mqtt.new_client = lambda _settings: self._new_line()
         mqtt.Pump = lambda client, _keepalive_s: client
-        mqtt.subscribe = lambda client, _settings: client.subscribe()
+        mqtt.subscribe = lambda client, _settings, **_: client.subscribe()
         mqtt.until_lost = lambda client: client.until_lost()
         mqtt.RECEIVE_EVENTS = rng.choice((2, 8, 4_096))
         self.cast["quota.daemon"].BATCH_EVENTS = rng.choice((1, 2, 5, 512))
         self.cast["quota.daemon"].REPLIES_MAX = rng.choice((1, 3, 200))
         self.cast["feeds.session"].SENT_MAX = rng.choice((40, 12_000))
         self.cast["feeds.session"]._SLACK = rng.choice((-20, 256))
+        self.cast["feeds.session"].HELD_BYTES_MAX = rng.choice((1_000, 1 << 26))
 
     # Time.
 
