@@ -16,7 +16,7 @@ from tests.daemons import House, house
 from tests.judged import ANSWERS, end, judge, speak, through
 from tests.proxy import Proxy
 from tests.scale import cases, first_seed
-from tests.tap import Tap, until, until_now
+from tests.tap import SOON_S, Tap, until, until_now
 from tests.traffic import TOML, Traffic
 
 EVENTS = 20_000
@@ -54,9 +54,9 @@ async def test_killed_three_times_and_nothing_is_lost_or_counted_twice(tmp_path:
 async def test_store_cut_off_again_and_again_and_nothing_is_lost_or_counted_twice(
     tmp_path: Path, store: str
 ) -> None:
-    day = traffic.made(3, EVENTS)
+    day = traffic.made(3, EVENTS * cases(1, 3))
     rng = random.Random(f"{store} {first_seed()}")
-    kinds = ["request torn", "reply lost", "reply torn"] * cases(3, 6)
+    kinds = ["request torn", "reply lost", "reply torn"] * cases(3, 10)
     rng.shuffle(kinds)
     with house(tmp_path, store, toml=TOML) as home, Tap(home.broker.port, ANSWERS) as tap:
         async with Proxy(home.store.port) as proxy:
@@ -68,7 +68,7 @@ async def test_store_cut_off_again_and_again_and_nothing_is_lost_or_counted_twic
             await until(lambda: home.seqs() == 0 and home.redis.exists(keys(PoolName.SB_SZ)[0]))
             await asyncio.to_thread(until_now, lambda: home.quotad.ready)
             await asyncio.to_thread(speak, tap, day)
-            await until(lambda: through(tap))
+            await until(lambda: through(tap), SOON_S * len(kinds))  # after each the daemon waits, up to 2 s
             assert proxy.done == kinds
             await judge(home, tap, day)
             await verified(home)
