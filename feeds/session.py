@@ -86,7 +86,7 @@ class Session:
         self._take_max = 65_535
         self._packet_max = _PACKET_MAX
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
-        self._crowded = False
+        self._crowded = self._advanced = False
         self._closed = False
         self.kept = False
         self.reason: ReasonCode | None = None
@@ -139,14 +139,14 @@ class Session:
         """Bound what is read for the sake of a confirmation that stands behind it.
 
         Where nothing can be acknowledged before that comes, the next connection begins with the oldest
-        message that is not.
+        message that is not. One on which nothing was yet would only begin with the same: it reads on.
         """
         if self._held_bytes < 2 * HELD_BYTES_MAX:
             return
-        if self._crowded:
+        if self._crowded and self._advanced:
             log.warning("feed.crowded", unacknowledged=len(self._held), unconfirmed=self._unconfirmed)
             self._give_up()
-        elif not self._pump.paused:
+        elif not self._crowded and not self._pump.paused:
             self._pump.pause()
 
     def _over(self, count: int) -> bool:
@@ -165,7 +165,11 @@ class Session:
         if self._waiting:
             self._waiting.append(arrival.id)
         else:
-            self._paho.ack(arrival.id, 1)
+            self._ack(arrival.id)
+
+    def _ack(self, message_id: int) -> None:
+        self._advanced = True
+        self._paho.ack(message_id, 1)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Send with QoS 1, after everything sent before; raises FeedUnavailable.
@@ -192,7 +196,7 @@ class Session:
         while self._waiting:
             match self._waiting[0]:
                 case int(message_id):
-                    self._paho.ack(message_id, 1)
+                    self._ack(message_id)
                 case _Publish(topic, payload, retain):
                     if len(self._sent) >= self._take_max:
                         return

@@ -115,6 +115,22 @@ async def test_who_waits_for_room_behind_too_much_begins_again(monkeypatch: pyte
         assert ids(await take(feed, 1))[0] == "1"
 
 
+async def test_who_could_acknowledge_nothing_yet_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 1_000_000)
+    script = ScriptedBroker(flood=flood(100, 100_000), receive_maximum=1, confirms=False)
+    async with script as broker, feed_at(broker.port) as feed:
+        first, *_ = await take(feed, 1)
+        send_many(feed, 2)
+        first.acknowledge()
+        waiting = asyncio.create_task(feed.room())
+        await until(lambda: feed.unacknowledged == 99)
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await waiting
+        await until(lambda: scripted.PUBACK in broker.seen)
+        assert broker.connections == 1
+
+
 async def test_room_is_there_as_soon_as_the_broker_takes_more() -> None:
     async with ScriptedBroker(receive_maximum=2, confirms=False) as broker, feed_at(broker.port) as feed:
         send_many(feed, 3)
