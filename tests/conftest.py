@@ -1,8 +1,9 @@
-"""The fixtures that every test may use: real servers, one for each test that asks."""
+"""What every test may use: real servers, one for each that asks, and a place to say how much was tried."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,12 @@ def _logging_as_it_begins() -> Iterator[None]:
     """Log as at the start again, whatever a test has configured: the next one may count the lines."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def counted(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Say at the end of the run how much a test has tried."""
+    return partial(record_property, "counted")
 
 
 @pytest.fixture
@@ -62,3 +69,17 @@ async def ledger(client: Redis) -> RedisLedger:
     functions = Library(client)
     await functions.load()
     return RedisLedger(functions)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried, test by test."""
+    counts = [
+        text
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == "counted"
+    ]
+    if counts:
+        terminalreporter.section("cases")
+    for text in sorted(counts):
+        terminalreporter.write_line(str(text))

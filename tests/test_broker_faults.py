@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -102,7 +102,9 @@ FAULTS = (*(OF_THE_BROKER if SOAK else (broker_paused, broker_slow)), daemon_pau
 
 @pytest.mark.soak
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-async def test_nothing_answered_is_missing_or_there_twice(tmp_path: Path, fault: Fault) -> None:
+async def test_nothing_answered_is_missing_or_there_twice(
+    tmp_path: Path, fault: Fault, counted: Callable[[str], None]
+) -> None:
     with shipped(tmp_path) as home:
         async with Weir(home.broker.port, pieces, pieces) as weir:
             home.quotad.broker_port = weir.port
@@ -123,6 +125,7 @@ async def test_nothing_answered_is_missing_or_there_twice(tmp_path: Path, fault:
                 lost == home.quotad.log.count("feed.session_lost") == (fault is broker_killed) * cases(1, 10)
             )
         assert (await asyncio.to_thread(home.quotad.does, "verify")).returncode == 0
+    counted(f"of the broker, {fault.__name__}: {cases(1, 10)} times")
 
 
 async def suffer(struck: Struck, fault: Fault, tap: Tap, name: str) -> set[str]:

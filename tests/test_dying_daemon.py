@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -16,7 +17,9 @@ from tests.servers import Store
 STEPS_AT_LEAST = 100
 
 
-async def test_wherever_it_dies_the_books_are_those_of_a_day_without_a_death() -> None:
+async def test_wherever_it_dies_the_books_are_those_of_a_day_without_a_death(
+    counted: Callable[[str], None],
+) -> None:
     now_ms = time.time_ns() // 1_000_000
     untouched = MemoryLedger(lambda: now_ms)
     _, life = await played(untouched, now_ms, 0)
@@ -27,10 +30,13 @@ async def test_wherever_it_dies_the_books_are_those_of_a_day_without_a_death() -
         judge_answers(broker)
         assert lived.over == (step <= life.steps)
         assert ledger.books == untouched.books, step
+    counted(f"the daemon dead at any step, in memory: {life.steps} times")
 
 
 @pytest.mark.soak
-async def test_wherever_it_dies_the_store_ends_as_the_model_does(store: Store, ledger: RedisLedger) -> None:
+async def test_wherever_it_dies_the_store_ends_as_the_model_does(
+    store: Store, ledger: RedisLedger, counted: Callable[[str], None]
+) -> None:
     """The store's clock is real, so times differ; all the rest is what the rules say."""
     now_ms = await server_ms(ledger._library._nodes.of(""))
     model = MemoryLedger(lambda: now_ms)
@@ -43,3 +49,4 @@ async def test_wherever_it_dies_the_store_ends_as_the_model_does(store: Store, l
         judge_answers(broker)
         assert lived.over == (step <= life.steps)
         await judge_store(ledger, model)
+    counted(f"the daemon dead at any step, in a store: {life.steps // stride} times, {store.name}")

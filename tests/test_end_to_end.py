@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -52,7 +53,7 @@ async def test_killed_three_times_and_nothing_is_lost_or_counted_twice(tmp_path:
 @pytest.mark.soak
 @pytest.mark.parametrize("store", ["valkey", "redis"])
 async def test_store_cut_off_again_and_again_and_nothing_is_lost_or_counted_twice(
-    tmp_path: Path, store: str
+    tmp_path: Path, store: str, counted: Callable[[str], None]
 ) -> None:
     day = traffic.made(3, EVENTS * cases(1, 3))
     rng = random.Random(f"{store} {first_seed()}")
@@ -73,6 +74,7 @@ async def test_store_cut_off_again_and_again_and_nothing_is_lost_or_counted_twic
             await judge(home, tap, day)
             await verified(home)
             await end(home)
+    counted(f"the way to the store cut: {len(kinds)} times, {store}")
 
 
 async def test_told_to_stop_in_the_middle_it_finishes_what_it_holds(tmp_path: Path) -> None:

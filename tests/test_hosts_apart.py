@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from tests.hosts import Cable, cabled
 from tests.judged import ANSWERS, judge, speak, through
 from tests.scale import cases
 from tests.tap import Tap, until
-from tests.traffic import TOML
+from tests.traffic import TOML, Traffic
 
 EVENTS = 4_000
 
@@ -37,16 +39,24 @@ async def test_a_network_cut_in_one_direction_loses_nothing_and_does_nothing_twi
         with house(tmp_path, **settings) as home, Tap(home.broker.port, ANSWERS) as tap:
             home.quotad.start()
             await until(lambda: ready(home, cable))
-            speaking = asyncio.create_task(asyncio.to_thread(speak, tap, day))
-            for moment in range(1, cases(1, 10) + 1):
-                await until(partial(reached, home, 500 * moment))
+            for number, part in enumerate(parts(day, cases(1, 20)), 1):
+                begun = home.seqs()
+                speaking = asyncio.create_task(asyncio.to_thread(speak, tap, part))
+                await until(partial(reached, home, begun + 500))
                 with cable.cut(sender):
-                    await until(partial(lost, home, moment))
+                    await until(partial(lost, home, number))
                     assert not through(tap)
                 await until(lambda: ready(home, cable))
-            await speaking
+                await speaking
             await until(lambda: through(tap), 60)
             await judge(home, tap, day)
+
+
+def parts(day: Traffic, count: int) -> Iterator[Traffic]:
+    """Divide the messages of a day; each part is cut in two."""
+    size = -(-len(day.messages) // count)
+    for first in range(0, len(day.messages), size):
+        yield replace(day, messages=day.messages[first : first + size])
 
 
 def reached(home: House, moment: int) -> bool:

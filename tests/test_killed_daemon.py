@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def moments(units: int, seed: str) -> Iterator[int]:
 @pytest.mark.soak
 @pytest.mark.parametrize("where", ["to_store", "to_broker"])
 async def test_killed_at_any_command_or_packet_it_loses_nothing_and_does_nothing_twice(
-    tmp_path: Path, where: str
+    tmp_path: Path, where: str, counted: Callable[[str], None]
 ) -> None:
     async with staged(tmp_path) as stage:
         weir: Weir = getattr(stage, where)
@@ -98,3 +98,4 @@ async def test_killed_at_any_command_or_packet_it_loses_nothing_and_does_nothing
                 break
             deaths += 1
         assert deaths >= SAMPLES
+        counted(f"the daemon killed, at another place {where} each time: {deaths} times")

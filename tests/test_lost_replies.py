@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -35,7 +37,7 @@ CALLS = (
 
 @pytest.mark.soak
 async def test_after_any_byte_towards_the_daemon_nothing_is_lost_or_done_twice(
-    store: Store, client: Redis, ledger: RedisLedger
+    store: Store, client: Redis, ledger: RedisLedger, counted: Callable[[str], None]
 ) -> None:
     now_ms = await server_ms(client)
     model = MemoryLedger(lambda: now_ms)
@@ -54,6 +56,7 @@ async def test_after_any_byte_towards_the_daemon_nothing_is_lost_or_done_twice(
             await judge_store(ledger, model)
             struck, spare = weir.struck, spare + stride
     assert spare > 4 * stride
+    counted(f"answers to the daemon broken off: {spare // stride - 1} times, {store.name}")
 
 
 async def worked(port: int) -> list[tuple[str, str]]:
@@ -80,7 +83,7 @@ async def kept(client: Redis) -> dict[str, object]:
 
 @pytest.mark.soak
 async def test_after_any_byte_towards_a_gateway_asking_again_gets_the_same(
-    store: Store, client: Redis, ledger: RedisLedger
+    store: Store, client: Redis, ledger: RedisLedger, counted: Callable[[str], None]
 ) -> None:
     async def day() -> None:
         store.clean()
@@ -102,3 +105,4 @@ async def test_after_any_byte_towards_a_gateway_asking_again_gets_the_same(
             assert await kept(client) == wanted
             struck = weir.struck
     assert spare > len(CALLS)
+    counted(f"answers to a gateway broken off: {spare // cases(17, 1) - 1} times, {store.name}")

@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,7 +110,9 @@ def spread(seconds: Sequence[float]) -> str:
 
 @pytest.mark.soak
 @pytest.mark.timeout(cases(120, 1200))
-async def test_overload_is_taken_in_to_the_last_event_in_the_order_of_each_source(tmp_path: Path) -> None:
+async def test_overload_is_taken_in_to_the_last_event_in_the_order_of_each_source(
+    tmp_path: Path, counted: Callable[[str], None]
+) -> None:
     rate, seconds = cases(30_000, 50_000), cases(2, 60)
     events = rate * seconds // TOGETHER // len(SOURCES) * TOGETHER * len(SOURCES)
     mqtt = f"window = {WINDOW}"
@@ -131,10 +133,11 @@ async def test_overload_is_taken_in_to_the_last_event_in_the_order_of_each_sourc
         assert all(task.cancelled() for task in tasks)
         await until(lambda: home.quotad.ready and home.quotad.metric("quota_unacknowledged_messages") == 0)
         slowest_s = max(float(words[0]) for words in said)
-        print(  # noqa: T201 - what the issue asks to be reported
-            f"{events} events offered in {slowest_s:.1f} s, applied in {took_s:.1f} s; the daemon held"
-            f" {before_mb:.0f} MB before, {probes.most_mb:.0f} MB at most, {probes.most_held:.0f} messages\n"
-            f"decision by topic: {spread(probes.by_topic_s)}\nby store: {spread(probes.by_store_s)}"
+        counted(
+            f"overload: {events} events offered in {slowest_s:.1f} s, applied in {took_s:.1f} s; the daemon"
+            f" held {before_mb:.0f} MB before and {probes.most_mb:.0f} MB at most,"
+            f" {probes.most_held:.0f} messages; decision by topic {spread(probes.by_topic_s)};"
+            f" by store {spread(probes.by_store_s)}"
         )
         assert probes.most_mb - before_mb < GROWTH_MB
         assert 0 < probes.most_held <= HELD_MAX

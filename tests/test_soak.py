@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,9 @@ def planned() -> Plan:
 
 @pytest.mark.soak
 @pytest.mark.timeout(60 * (MINUTES + 60) if SOAK else 120)
-async def test_with_faults_at_random_nothing_is_lost_and_nothing_leaks(tmp_path: Path) -> None:
+async def test_with_faults_at_random_nothing_is_lost_and_nothing_leaks(
+    tmp_path: Path, counted: Callable[[str], None]
+) -> None:
     plan = planned()
     print(f"QUOTA_SEED={plan.seed}", flush=True)  # noqa: T201 - how to play it again
     with house(tmp_path, fsync="always", toml=TOML) as home, Tap(home.broker.port, ("connect/fx",)) as tap:
@@ -50,3 +53,4 @@ async def test_with_faults_at_random_nothing_is_lost_and_nothing_leaks(tmp_path:
             assert len(course.faults) == plan.slices
             await course.judge()
             course.judge_leaks(GROWTH_MB, GROWTH_FILES)
+    counted(f"mixed traffic: {course.said} events, {len(course.faults)} faults, seed {plan.seed}")

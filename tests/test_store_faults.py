@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,9 @@ def away(home: House, times: int) -> bool:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("fault", OF_THE_STORE, ids=lambda fault: fault.__name__)
-async def test_what_was_acknowledged_under_fsync_outlives(tmp_path: Path, fault: Fault) -> None:
+async def test_what_was_acknowledged_under_fsync_outlives(
+    tmp_path: Path, fault: Fault, counted: Callable[[str], None]
+) -> None:
     with house(tmp_path, fsync="always", toml=f'pools = ["{POOL}"]') as home:
         async with Weir(home.store.port) as weir:
             url = f"redis://127.0.0.1:{weir.port}/0"
@@ -56,6 +59,7 @@ async def test_what_was_acknowledged_under_fsync_outlives(tmp_path: Path, fault:
                     await asking.finish()
                     await asking.still_stands()
                 await stands(home, tap, shift, tmp_path)
+    counted(f"of the store, {fault.__name__}: {cases(1, 10)} times")
 
 
 async def suffer(struck: Struck, fault: Fault, tap: Tap, shift: Shift, name: str) -> None:

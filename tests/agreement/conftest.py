@@ -1,4 +1,4 @@
-"""What both exhaustive tests need: stores whose clock stands still, and a place to say how much was tried."""
+"""What both exhaustive tests need: stores whose clock stands still."""
 
 from __future__ import annotations
 
@@ -31,17 +31,3 @@ def benches(still_stores: tuple[Store, ...]) -> Iterator[tuple[Bench, ...]]:
     yield both
     for bench in both:
         bench.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how much was tried, test by test."""
-    counts = [
-        text
-        for report in terminalreporter.getreports("passed")
-        for name, text in report.user_properties
-        if name == "counted"
-    ]
-    if counts:
-        terminalreporter.section("cases")
-    for text in sorted(counts):
-        terminalreporter.write_line(str(text))

@@ -31,12 +31,12 @@ def test_four_scripts_of_two_steps_fall_in_2520_orders() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("day", DAYS, ids=lambda day: day.name)
 def test_every_interleaving_keeps_the_rules(
-    benches: tuple[Bench, ...], day: Day, record_property: Callable[[str, object], None]
+    benches: tuple[Bench, ...], day: Day, counted: Callable[[str], None]
 ) -> None:
     crossings = [scripts for of, scripts in chosen(cases(SHORT, LONG)) if of is day]
     walk = Walk(day, benches)
     for scripts in crossings:
         walk.all_of(scripts)
     assert walk.interleavings == INTERLEAVINGS * len(crossings)
-    record_property("counted", str(walk))
+    counted(str(walk))
     assert [name for name in MUST_BE_SEEN[day.name] if not walk.seen[name]] == []

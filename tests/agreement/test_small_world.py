@@ -38,10 +38,10 @@ def test_model_and_stores_agree_on_every_sequence(
     benches: tuple[Bench, ...],
     world: World,
     most: int,
-    record_property: Callable[[str, object], None],
+    counted: Callable[[str], None],
 ) -> None:
     found = Search(world, benches, cases(min(SHORT, most), most), cases(BREADTH, 0)).run()
-    record_property("counted", str(found))
+    counted(str(found))
     assert never_seen(world.name, found.traits) == []
 
 
@@ -61,11 +61,11 @@ def _caught(store: Store, fault: Fault) -> bool:
 
 @pytest.mark.soak
 def test_the_small_world_alone_sees_most_seeded_faults(
-    still_stores: tuple[Store, ...], record_property: Callable[[str, object], None]
+    still_stores: tuple[Store, ...], counted: Callable[[str], None]
 ) -> None:
     """Some concern what it leaves out: malformed arguments, rights, many holds at once."""
     tried = faults()[:: cases(60, 1)]
     missed = [fault.name for fault in tried if not _caught(still_stores[0], fault)]
     Bench(still_stores[0]).close()  # puts the library back that has no fault
-    record_property("counted", f"the small world alone: {len(tried)} seeded faults, missed {missed}")
+    counted(f"the small world alone: {len(tried)} seeded faults, missed {missed}")
     assert len(missed) <= (1 - ENOUGH) * len(tried)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -26,12 +27,13 @@ def played(seed: int) -> World:
 
 @pytest.mark.soak
 @pytest.mark.timeout(60 + PLAYS)
-def test_whatever_goes_wrong_nothing_is_lost_and_everything_was_seen() -> None:
+def test_whatever_goes_wrong_nothing_is_lost_and_everything_was_seen(counted: Callable[[str], None]) -> None:
     """QUOTA_SEED begins at a seed: the one that a failure names plays the same again."""
     seen: set[str] = set()
     begin = first_seed()
     for seed in range(begin, begin + PLAYS):
         seen |= played(seed).seen
+    counted(f"the simulation: {PLAYS} seeds from {begin} on")
     if "QUOTA_SEED" not in os.environ:
         assert seen >= WANTED, f"never seen: {sorted(WANTED - seen)}"
 
