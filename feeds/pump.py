@@ -7,6 +7,7 @@ Only this file knows how to put a socket of ours into paho.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -32,7 +33,7 @@ class Pump:
         self._wire: Wire | None = None
         self._beating: asyncio.Task[None] | None = None
         self._writing = False
-        self._rested = False
+        self._heard = False
         self._over = False
         self.paused = False
         self.arrived: Callable[[Publication], None] | None = None
@@ -43,7 +44,7 @@ class Pump:
 
     def pause(self) -> None:
         """Read no more, so that the broker's messages stay with the broker."""
-        self.paused = self._rested = True
+        self.paused = self._heard = True
         if self._wire is not None:
             self._loop.remove_reader(self._wire.fileno())
 
@@ -110,6 +111,7 @@ class Pump:
             if publication is None:
                 self._paho.loop_read()
             elif self.arrived is not None:
+                self._heard = True
                 self.arrived(publication)
 
     def _write(self) -> None:
@@ -142,16 +144,17 @@ class Pump:
     async def _beat(self) -> None:
         """Ping, and end a connection whose broker does not answer.
 
-        While reading is paused the answers lie unread in the socket, so only we ping then, and
-        nobody waits for the answer; the first beat after a pause waits for nothing either.
+        While reading is paused the answers lie unread in the socket, so only we ping then, and nobody
+        waits for the answer. Of messages paho knows nothing: whoever sends them is not silent.
         """
         for beat in range(1, 1 << 62):
             await asyncio.sleep(1)
             if self.paused:
                 if beat % max(1, int(self._keepalive_s / 2)) == 0:
                     self._paho._send_pingreq()  # noqa: SLF001 - loop_misc would end the connection
-            elif self._rested:
-                self._rested = False
-            else:
-                with suppress(OSError):
-                    self._paho.loop_misc()
+                continue
+            if self._heard:
+                self._heard = False
+                self._paho._last_bytes_received = time.monotonic()  # noqa: SLF001 - what it would note itself
+            with suppress(OSError):
+                self._paho.loop_misc()

@@ -40,8 +40,12 @@ _SLACK: Final = 256
 """How much a broker may overshoot. Mosquitto 2.0.11 keeps to the receive maximum until we acknowledge
 its oldest message, and then sends as many more: of a long queue all is soon on its way."""
 
+_HELD_MAX: Final = 60_000
+"""How many messages may be in hand at all. Past 65,535 there is no packet id left, and Mosquitto 2.0.11
+gives those that are in flight to others."""
+
 _ARRIVAL_BYTES: Final = 256
-"""What a message takes in memory besides its payload."""
+"""What a message takes in memory besides its topic and payload."""
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +80,7 @@ class Session:
         self._paho: mqtt.Client = client._client  # noqa: SLF001 - aiomqtt has no door to it
         self._window = window
         self._arrived = arrived
-        self._held: dict[int, Arrival] = {}
+        self._held: set[Arrival] = set()
         self._held_bytes = 0
         self._unnumbered = 0
         self._waiting: deque[_Publish | int] = deque()
@@ -86,7 +90,8 @@ class Session:
         self._take_max = 65_535
         self._packet_max = _PACKET_MAX
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
-        self._crowded = self._advanced = False
+        self._room: asyncio.Future[None] | None = None
+        self._advanced = False
         self._closed = False
         self.kept = False
         self.reason: ReasonCode | None = None
@@ -127,12 +132,12 @@ class Session:
             return
         self._unnumbered -= not message.id
         arrival = Arrival(self, message.id or self._unnumbered, message.topic, message.payload)
-        self._held[arrival.id] = arrival
-        self._held_bytes += len(arrival.payload) + _ARRIVAL_BYTES
-        if self._over(2 * self._window + _SLACK) and not self._flushes and not self._pump.paused:
-            self._pump.pause()
-        elif self._flushes:
+        self._held.add(arrival)
+        self._held_bytes += _bytes(arrival)
+        if self._flushes:
             self._read_no_further()
+        elif self._over(min(2 * self._window + _SLACK, _HELD_MAX)) and not self._pump.paused:
+            self._pump.pause()
         self._arrived(arrival)
 
     def _read_no_further(self) -> None:
@@ -141,12 +146,13 @@ class Session:
         Where nothing can be acknowledged before that comes, the next connection begins with the oldest
         message that is not. One on which nothing was yet would only begin with the same: it reads on.
         """
-        if self._held_bytes < 2 * HELD_BYTES_MAX:
+        if self._held_bytes < 2 * HELD_BYTES_MAX and len(self._held) < _HELD_MAX:
             return
-        if self._crowded and self._advanced:
+        is_waited_for = self._room is not None and not self._room.done()
+        if is_waited_for and self._advanced:
             log.warning("feed.crowded", unacknowledged=len(self._held), unconfirmed=self._unconfirmed)
             self._give_up()
-        elif not self._crowded and not self._pump.paused:
+        elif not is_waited_for and not self._pump.paused:
             self._pump.pause()
 
     def _over(self, count: int) -> bool:
@@ -154,10 +160,10 @@ class Session:
 
     def acknowledge(self, arrival: Arrival) -> None:
         """Tell the broker that a message is done with: once, and on its own connection only."""
-        if self._held.get(arrival.id) is not arrival:
+        if arrival not in self._held:
             return
-        del self._held[arrival.id]
-        self._held_bytes -= len(arrival.payload) + _ARRIVAL_BYTES
+        self._held.remove(arrival)
+        self._held_bytes -= _bytes(arrival)
         if self._pump.paused and not self._over(self._window):
             self._pump.resume()
         if arrival.id < 0:
@@ -219,35 +225,35 @@ class Session:
     def _unconfirmed(self) -> int:
         return self._sent_count - self._confirmed_count
 
-    async def flush(self, *, left: int = 0) -> None:
-        """Wait until everything sent is confirmed, but for what may be ``left``; raises FeedUnavailable.
-
-        It reads on meanwhile even where reading is paused: the confirmation may stand behind
-        messages, and who waits for it cannot acknowledge them.
-        """
-        if self._closed:
-            raise FeedUnavailable("the connection to the broker is gone")
-        if self._unconfirmed <= left:
-            return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        insort(self._flushes, (self._sent_count - left, done), key=itemgetter(0))
-        if self._pump.paused:
-            self._pump.resume()
-        await done
+    async def flush(self) -> None:
+        """Wait until everything sent is confirmed; raises FeedUnavailable."""
+        await self._confirmation(0)
 
     async def room(self) -> None:
         """Wait until there is room for another batch's answers; raises FeedUnavailable.
 
         What the broker does not take yet would only wait here, with the acknowledgements behind it.
         """
-        left = min(self._take_max, SENT_MAX // 2)
-        if self._sent_bytes > SENT_BYTES_MAX // 2:
-            left = 0
-        self._crowded = True
-        try:
-            await self.flush(left=left)
-        finally:
-            self._crowded = False
+        is_large = self._sent_bytes > SENT_BYTES_MAX // 2
+        self._room = self._confirmation(0 if is_large else min(self._take_max, SENT_MAX // 2))
+        await self._room
+
+    def _confirmation(self, left: int) -> asyncio.Future[None]:
+        """Promise the moment when no more than so much of what was sent is unconfirmed.
+
+        It reads on meanwhile even where reading is paused: the confirmation may stand behind
+        messages, and who waits for it cannot acknowledge them.
+        """
+        if self._closed:
+            raise FeedUnavailable("the connection to the broker is gone")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._unconfirmed <= left:
+            done.set_result(None)
+            return done
+        insort(self._flushes, (self._sent_count - left, done), key=itemgetter(0))
+        if self._pump.paused:
+            self._pump.resume()
+        return done
 
     def _give_up(self) -> None:
         """End a connection on which nothing moves; the next one delivers again what is not acknowledged."""
@@ -261,6 +267,10 @@ class Session:
         self._waiting.clear()
         while self._flushes:
             _settle(self._flushes.pop(0)[1], FeedUnavailable("the connection to the broker is gone"))
+
+
+def _bytes(arrival: Arrival) -> int:
+    return len(arrival.topic) + len(arrival.payload) + _ARRIVAL_BYTES
 
 
 def _settle(future: asyncio.Future[None], error: Exception | None) -> None:

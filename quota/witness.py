@@ -124,7 +124,7 @@ class Witness:
         What a halted pool says may come from a changed store.
         """
         known, now_ms = self.known.get(pool), MarketClock.local_ms()
-        if self.remembers:
+        if self.remembers and any(it.status is not Status.HALTED for it in decisions):
             self._recent.setdefault(pool, _Recent()).add(Batch(trading_day, now_ms, events, decisions))
         if known is None or known.trading_day != trading_day:
             return

@@ -55,8 +55,9 @@ class ScriptedBroker:
     ``flood`` is sent to who has claimed the session, ``receive_maximum`` announced, every subscription
     answered with ``granted``; where it does not confirm, it still does so for what a connection
     begins with. With ``first`` the flood comes at once, and the subscription waits until that many
-    acknowledgements have come. With ``kept`` it says that it has kept our session. ``seen`` lists the
-    first half-byte of each packet that came, in order.
+    acknowledgements have come. With ``kept`` it says that it has kept our session. ``endless`` comes again
+    after each acknowledgement, and then no ping is answered. ``seen`` lists the first half-byte of each
+    packet that came, in order.
     """
 
     flood: bytes = b""
@@ -65,6 +66,7 @@ class ScriptedBroker:
     granted: int = 1
     first: int = 0
     kept: bool = False
+    endless: bytes = b""
     seen: list[int] = field(default_factory=list)
     unconfirmed: list[int] = field(default_factory=list)
     connections: int = 0
@@ -111,7 +113,9 @@ class ScriptedBroker:
                     self.confirm()
                 if body[:end].endswith(b"/claim") and not self.first:
                     writer.write(self.flood)
-            case 0xC0:
+            case 0x40:
+                writer.write(self.endless)
+            case 0xC0 if not self.endless:
                 writer.write(packet(PINGRESP, b""))
         if self.granting and self.seen.count(PUBACK) >= self.first:
             writer.write(self.granting)

@@ -157,6 +157,9 @@ def test_what_was_decided_is_remembered_until_it_is_written_down() -> None:
     assert remembered(witness) == [5]
     witness.written(POOL, "2026-11-22", 99)
     assert remembered(witness) == [5]
+    witness.decided(POOL, "2026-11-24", [event], applied(1))
+    witness.written(POOL, "2026-11-24", 1)
+    assert remembered(witness) == []
 
 
 def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,3 +170,7 @@ def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None
         witness.decided(POOL, DAY, [event] * len(seqs), applied(*seqs))
         assert remembered(witness)[-len(seqs) :] == list(seqs)
         assert len(remembered(witness)) <= max(3, len(seqs))
+    witness.written(POOL, DAY, 8)
+    for seq in (9, 10, 11):
+        witness.decided(POOL, DAY, [event], applied(seq))
+    assert remembered(witness) == [9, 10, 11]

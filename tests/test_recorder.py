@@ -144,3 +144,16 @@ async def test_where_nothing_is_new_nothing_is_read(followed: Followed) -> None:
     followed.recorder.record = Silent()  # type: ignore[assignment]  # it is not to be asked
     await followed.look()
     assert followed.recorder.failing == {}
+
+
+async def test_what_is_written_down_need_not_be_remembered(followed: Followed) -> None:
+    witness, events = followed.days.witness, [buy("1"), buy("2"), buy("3")]
+    witness.remembers = True
+    await followed.open_day()
+    await followed.look()
+    for place, event in enumerate(events):
+        witness.decided(POOL, DAY, [event], await followed.ledger.apply(POOL, [event]))
+        if place == 1:
+            await followed.look()
+            assert witness.recent(POOL) == ()
+    assert [batch.events for batch in witness.recent(POOL)] == [[events[-1]]]

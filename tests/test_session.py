@@ -11,6 +11,7 @@ import pytest
 from feeds.mqtt import MqttFeed
 from feeds.session import SENT_MAX
 from quota.errors import FeedUnavailable
+from quota.feed import Delivery
 from tests import scripted
 from tests.feeding import (
     LETTER,
@@ -33,6 +34,16 @@ def flood(count: int, size: int = 0) -> bytes:
     )
 
 
+async def all_of(feed: MqttFeed, taken: list[Delivery], count: int) -> None:
+    """Acknowledge what was taken and take more, until it is so many, and all acknowledged."""
+    while True:
+        for delivery in taken:
+            delivery.acknowledge()
+        if len(taken) >= count:
+            return
+        taken += await take(feed, 1)
+
+
 async def test_broker_that_floods_is_left_unread_and_pinged() -> None:
     async with (
         ScriptedBroker(flood=flood(5_000)) as broker,
@@ -43,10 +54,7 @@ async def test_broker_that_floods_is_left_unread_and_pinged() -> None:
         taken += await take(feed, 1) if len(taken) < 276 else []
         assert len(taken) <= 2 * 10 + 256 + 2
         assert feed.unacknowledged == len(taken)
-        while len(taken) < 5_000:
-            for delivery in taken:
-                delivery.acknowledge()
-            taken += await take(feed, 1)
+        await all_of(feed, taken, 5_000)
         assert ids(taken) == [str(number) for number in range(1, 5_001)]
         await until(lambda: broker.seen.count(scripted.PINGREQ) >= 4)
         assert feed.reconnects == 0
@@ -59,10 +67,7 @@ async def test_bytes_have_a_bound_too(monkeypatch: pytest.MonkeyPatch) -> None:
         assert feed._session is not None
         assert feed._session._pump.paused
         assert len(taken) <= 12
-        while len(taken) < 100:
-            for delivery in taken:
-                delivery.acknowledge()
-            taken += await take(feed, 1)
+        await all_of(feed, taken, 100)
 
 
 async def test_flush_reads_on_while_reading_is_paused() -> None:
@@ -83,20 +88,47 @@ async def test_what_is_read_for_a_confirmation_has_a_bound(monkeypatch: pytest.M
     monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 1_000_000)
     script = ScriptedBroker(flood=flood(100, 100_000), confirms=False)
     async with script as broker, feed_at(broker.port) as feed:
+        assert feed._session is not None
+        taken = await take(feed, 1)
+        taken[0].acknowledge()
         feed.send(LETTER)
         flushing = asyncio.create_task(feed.flush())
-        await until(lambda: feed._session is not None and feed._session._pump.paused)
-        assert 10 < feed.unacknowledged <= 21
+        await until(
+            lambda: feed._session is not None and feed._session._pump.paused and feed.unacknowledged > 12
+        )
+        assert 2_000_000 <= feed._session._held_bytes <= 2_200_000
+        assert feed.unacknowledged <= 21
         assert not flushing.done()
-        taken = await take(feed, 1)
-        while len(taken) < 100:
-            for delivery in taken:
-                delivery.acknowledge()
-            taken += await take(feed, 1)
+        await all_of(feed, taken, 100)
+        assert feed._session._held_bytes == 0
         broker.confirm()
         async with asyncio.timeout(SOON_S):
             await flushing
         assert feed.reconnects == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "most", "held"),
+    [("HELD_BYTES_MAX", 100_000, 800), ("_HELD_MAX", 300, 302)],
+    ids=["bytes", "number"],
+)
+async def test_many_small_messages_have_a_bound_too(
+    monkeypatch: pytest.MonkeyPatch, name: str, most: int, held: int
+) -> None:
+    monkeypatch.setattr(f"feeds.session.{name}", most)
+    script = ScriptedBroker(flood=flood(3_000), confirms=False)
+    async with script as broker, feed_at(broker.port, window=1) as feed:
+        feed.send(LETTER)
+        flushing = asyncio.create_task(feed.flush())
+        await until(
+            lambda: feed._session is not None and feed._session._pump.paused and feed.unacknowledged > 290
+        )
+        assert feed.unacknowledged <= held
+        await all_of(feed, await take(feed, 1), 3_000)
+        broker.confirm()
+        await flushing
+        assert feed._session is not None
+        assert feed._session._held_bytes == 0
 
 
 async def test_who_waits_for_room_behind_too_much_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,6 +168,33 @@ async def test_room_is_there_as_soon_as_the_broker_takes_more() -> None:
         send_many(feed, 3)
         waiting = asyncio.create_task(feed.room())
         await until(lambda: len(broker.unconfirmed) == 2)
+        assert not waiting.done()
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await waiting
+
+
+async def test_room_comes_before_the_end_of_a_flush_that_was_asked_for_earlier() -> None:
+    async with ScriptedBroker(receive_maximum=2, confirms=False) as broker, feed_at(broker.port) as feed:
+        send_many(feed, 4)
+        flushing, waiting = asyncio.create_task(feed.flush()), asyncio.create_task(feed.room())
+        await until(lambda: len(broker.unconfirmed) == 2)
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await waiting
+        await until(lambda: len(broker.unconfirmed) == 2)
+        assert not flushing.done()
+        broker.confirm()
+        async with asyncio.timeout(SOON_S):
+            await flushing
+
+
+async def test_a_broker_that_sets_no_limit_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.session.SENT_MAX", 10)
+    async with ScriptedBroker(confirms=False) as broker, feed_at(broker.port) as feed:
+        send_many(feed, 6)
+        waiting = asyncio.create_task(feed.room())
+        await until(lambda: len(broker.unconfirmed) == 6)
         assert not waiting.done()
         broker.confirm()
         async with asyncio.timeout(SOON_S):
@@ -185,6 +244,21 @@ async def test_who_works_through_what_the_broker_kept_is_not_cut_off_for_it() ->
             for delivery in taken:
                 delivery.acknowledge()
             await until(lambda: feed.connected)
+        assert broker.connections == 1
+
+
+async def test_a_new_session_that_grants_nothing_is_given_up() -> None:
+    async with ScriptedBroker(first=1) as broker, MqttFeed(settings(broker.port, connect_timeout_s=0.05)):
+        await until(lambda: broker.connections >= 2)
+
+
+async def test_a_broker_that_sends_all_the_time_is_not_silent() -> None:
+    endless = scripted.publish(ORDERS, 1, order(1))
+    script = ScriptedBroker(flood=endless, endless=endless)
+    async with script as broker, feed_at(broker.port, keepalive_s=1) as feed:
+        while broker.seen.count(scripted.PINGREQ) < 3:
+            for delivery in await take(feed, 1):
+                delivery.acknowledge()
         assert broker.connections == 1
 
 

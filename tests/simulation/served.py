@@ -109,7 +109,7 @@ class Served:
             index = (decoded.places or range(len(decoded.events)))[place]
             buried = self._buried(since, message, index)
             replied = self._replied(since, decoded.pool, event)
-            if known[-1][1] is Outcome.DEAD and not buried:
+            if not buried and all(outcome is Outcome.DEAD for _, outcome in known):  # it may be said twice
                 yield f"{line(event)}: a mistake, acknowledged without a dead letter"
             elif isinstance(event, NewOrder) and not replied and not buried:
                 yield f"{line(event)}: acknowledged before its reply"
