@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -147,13 +148,15 @@ async def test_where_nothing_is_new_nothing_is_read(followed: Followed) -> None:
 
 
 async def test_what_is_written_down_need_not_be_remembered(followed: Followed) -> None:
-    witness, events = followed.days.witness, [buy("1"), buy("2"), buy("3")]
+    witness, events = followed.days.witness, [buy("1"), buy("2")]
     witness.remembers = True
     await followed.open_day()
     await followed.look()
-    for place, event in enumerate(events):
-        witness.decided(POOL, DAY, [event], await followed.ledger.apply(POOL, [event]))
-        if place == 1:
-            await followed.look()
-            assert witness.recent(POOL) == ()
-    assert [batch.events for batch in witness.recent(POOL)] == [[events[-1]]]
+    decided = await followed.ledger.apply(POOL, events)
+    witness.decided(POOL, DAY, events, decided)
+    await followed.look()
+    assert witness.recent(POOL) == ()
+    witness.decided(POOL, DAY, [buy("4")], [replace(decided[-1], seq=4)])
+    await followed.ledger.apply(POOL, [fill("1")])
+    await followed.look()
+    assert [batch.decisions[0].seq for batch in witness.recent(POOL)] == [4]

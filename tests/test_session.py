@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from feeds.mqtt import MqttFeed
+from feeds.codec import ARRAY_MAX
+from feeds.mqtt import RECEIVE_EVENTS, MqttFeed
 from feeds.session import SENT_MAX
 from quota.errors import FeedUnavailable
 from quota.feed import Delivery
@@ -187,6 +188,10 @@ async def test_room_comes_before_the_end_of_a_flush_that_was_asked_for_earlier()
         broker.confirm()
         async with asyncio.timeout(SOON_S):
             await flushing
+
+
+def test_the_answers_of_what_is_received_at_once_find_room() -> None:
+    assert RECEIVE_EVENTS + ARRAY_MAX < SENT_MAX - SENT_MAX // 2
 
 
 async def test_a_broker_that_sets_no_limit_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from random import Random
 from tests.simulation.line import Line
 from tests.simulation.loop import SimulatedLoop
 
-_IDS = 40
+IDS = 40
 """So few packet ids that they are used again soon."""
 
 
@@ -34,13 +34,15 @@ class Broker:
     """Keeps what was published for the daemon until it is acknowledged.
 
     ``heard`` lists what the daemon published: step, topic, payload. With ``renumbers`` a message
-    comes again under another id, as some brokers do.
+    comes again under another id, as some brokers do. With ``overshoots`` it sends all that it has once
+    anything is acknowledged, under ids that are in flight: so does Mosquitto 2.0.11.
     """
 
     loop: SimulatedLoop
     rng: Random
     window: int
     renumbers: bool
+    overshoots: bool
     served: Callable[[Message, int], None]
     today: Callable[[], str]
     unreachable: float = 0.0
@@ -51,10 +53,11 @@ class Broker:
     flooded: bool = False
     on_again: Callable[[Message], object] = lambda _message: None
     _queue: deque[Message] = field(default_factory=deque)
-    _held: dict[int, Message] = field(default_factory=dict)
+    _held: list[tuple[int, Message]] = field(default_factory=list)
     _retained: dict[str, bytes] = field(default_factory=dict)
     _line: Line | None = None
     _next_id: int = 0
+    _sends_all: bool = False
 
     def publish(self, topic: str, payload: bytes) -> Message:
         """Take a message from a source."""
@@ -77,18 +80,18 @@ class Broker:
     @property
     def in_hand(self) -> list[Message]:
         """What was sent to the daemon and is not acknowledged."""
-        return [message for message in self._held.values() if message.sent]
+        return [message for _, message in self._held if message.sent]
 
     def accept(self, line: Line) -> None:
         """Take a connection, and send again what the last one left unacknowledged."""
         if self._line is not None:
             self._line.cut(now=False)
-        self._line = line
-        again = list(self._held.values())
+        self._line, self._sends_all = line, False
         if self.renumbers:
-            self._held.clear()
-            self._held.update({self._free_id(): message for message in again})
-        for message_id, message in self._held.items():
+            again, self._held = self._held, []
+            for _, message in again:
+                self._held.append((self._free_id(), message))
+        for message_id, message in self._held:
             self.on_again(message)
             self._send(line, message_id, message)
         self._advance()
@@ -113,10 +116,13 @@ class Broker:
 
     def acknowledge(self, line: Line, message_id: int) -> None:
         """Be done with a message."""
-        message = self._held.pop(message_id, None) if line is self._line else None
-        if message is None:
+        known = [held for held in self._held if held[0] == message_id]
+        if line is not self._line or not known:
             self.stale += 1
             return
+        self._held.remove(known[0])
+        self._sends_all = self.overshoots
+        message = known[0][1]
         message.acknowledged += 1
         self.served(message, self.loop.steps)
         self._advance()
@@ -132,17 +138,18 @@ class Broker:
             self._line.cut(now=self.rng.random() < 0.5)
 
     def _advance(self) -> None:
-        while self._line is not None and self._queue and len(self._held) < self.window:
-            message_id = self._free_id()
-            self._held[message_id] = self._queue.popleft()
-            self._send(self._line, message_id, self._held[message_id])
+        while self._line is not None and self._queue and (self._sends_all or len(self._held) < self.window):
+            message_id, message = self._free_id(), self._queue.popleft()
+            self._held.append((message_id, message))
+            self._send(self._line, message_id, message)
 
     def _send(self, line: Line, message_id: int, message: Message) -> None:
         message.sent.append(self.loop.steps)
         line.deliver(message.topic, message_id, message.payload)
 
     def _free_id(self) -> int:
+        used = {message_id for message_id, _ in self._held}
         while True:
-            self._next_id = self._next_id % _IDS + 1
-            if self._next_id not in self._held:
+            self._next_id = self._next_id % IDS + 1
+            if self._next_id not in used or self.overshoots:
                 return self._next_id

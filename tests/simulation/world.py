@@ -22,7 +22,7 @@ from quota.day import date_of
 from quota.decision import PoolName
 from quota.metrics import Metrics
 from tests.rigs import ms
-from tests.simulation.broker import Broker, Message
+from tests.simulation.broker import IDS, Broker, Message
 from tests.simulation.cast import Cast, calendar, settings
 from tests.simulation.disk import Disk, Writer, recording
 from tests.simulation.line import Line
@@ -68,6 +68,7 @@ class World:
             Random(self.rng.random()),
             window=self.rng.choice((1, 3, 10, 30)),
             renumbers=self.rng.random() < 0.3,
+            overshoots=self.rng.random() < 0.3,
             served=self._served,
             today=lambda: date_of(self.now_ms()),
         )
@@ -104,12 +105,15 @@ class World:
         mqtt.Pump = lambda client, _keepalive_s: client
         mqtt.subscribe = lambda client, _settings, **_: client.subscribe()
         mqtt.until_lost = lambda client: client.until_lost()
-        mqtt.RECEIVE_EVENTS = rng.choice((2, 8, 4_096))
+        sizes = ((2, 40), (8, 40), (8, 12_000), (4_096, 12_000))
+        # As in the world, less is received at once than there are answers allowed, or packet ids.
+        mqtt.RECEIVE_EVENTS, sent_max = rng.choice(sizes[:3] if self.broker.overshoots else sizes)
         self.cast["quota.daemon"].BATCH_EVENTS = rng.choice((1, 2, 5, 512))
         self.cast["quota.daemon"].REPLIES_MAX = rng.choice((1, 3, 200))
-        self.cast["feeds.session"].SENT_MAX = rng.choice((40, 12_000))
+        self.cast["feeds.session"].SENT_MAX = sent_max
         self.cast["feeds.session"]._SLACK = rng.choice((-20, 256))
         self.cast["feeds.session"].HELD_BYTES_MAX = rng.choice((1_000, 1 << 26))
+        self.cast["feeds.session"]._HELD_MAX = IDS - 4
 
     # Time.
 
