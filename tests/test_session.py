@@ -45,6 +45,13 @@ async def all_of(feed: MqttFeed, taken: list[Delivery], count: int) -> None:
         taken += await take(feed, 1)
 
 
+async def confirmed(broker: ScriptedBroker, waiting: asyncio.Task[None]) -> None:
+    """Confirm what is sent; then who waits for it goes on."""
+    broker.confirm()
+    async with asyncio.timeout(SOON_S):
+        await waiting
+
+
 async def test_broker_that_floods_is_left_unread_and_pinged() -> None:
     async with (
         ScriptedBroker(flood=flood(5_000)) as broker,
@@ -102,9 +109,7 @@ async def test_what_is_read_for_a_confirmation_has_a_bound(monkeypatch: pytest.M
         assert not flushing.done()
         await all_of(feed, taken, 100)
         assert feed._session._held_bytes == 0
-        broker.confirm()
-        async with asyncio.timeout(SOON_S):
-            await flushing
+        await confirmed(broker, flushing)
         assert feed.reconnects == 0
 
 
@@ -126,8 +131,7 @@ async def test_many_small_messages_have_a_bound_too(
         )
         assert feed.unacknowledged <= held
         await all_of(feed, await take(feed, 1), 3_000)
-        broker.confirm()
-        await flushing
+        await confirmed(broker, flushing)
         assert feed._session is not None
         assert feed._session._held_bytes == 0
 
@@ -157,9 +161,7 @@ async def test_who_could_acknowledge_nothing_yet_reads_on(monkeypatch: pytest.Mo
         first.acknowledge()
         waiting = asyncio.create_task(feed.room())
         await until(lambda: feed.unacknowledged == 99)
-        broker.confirm()
-        async with asyncio.timeout(SOON_S):
-            await waiting
+        await confirmed(broker, waiting)
         await until(lambda: scripted.PUBACK in broker.seen)
         assert broker.connections == 1
 
@@ -170,9 +172,7 @@ async def test_room_is_there_as_soon_as_the_broker_takes_more() -> None:
         waiting = asyncio.create_task(feed.room())
         await until(lambda: len(broker.unconfirmed) == 2)
         assert not waiting.done()
-        broker.confirm()
-        async with asyncio.timeout(SOON_S):
-            await waiting
+        await confirmed(broker, waiting)
 
 
 async def test_room_comes_before_the_end_of_a_flush_that_was_asked_for_earlier() -> None:
@@ -180,14 +180,10 @@ async def test_room_comes_before_the_end_of_a_flush_that_was_asked_for_earlier()
         send_many(feed, 4)
         flushing, waiting = asyncio.create_task(feed.flush()), asyncio.create_task(feed.room())
         await until(lambda: len(broker.unconfirmed) == 2)
-        broker.confirm()
-        async with asyncio.timeout(SOON_S):
-            await waiting
+        await confirmed(broker, waiting)
         await until(lambda: len(broker.unconfirmed) == 2)
         assert not flushing.done()
-        broker.confirm()
-        async with asyncio.timeout(SOON_S):
-            await flushing
+        await confirmed(broker, flushing)
 
 
 def test_the_answers_of_what_is_received_at_once_find_room() -> None:
@@ -201,9 +197,7 @@ async def test_a_broker_that_sets_no_limit_has_one(monkeypatch: pytest.MonkeyPat
         waiting = asyncio.create_task(feed.room())
         await until(lambda: len(broker.unconfirmed) == 6)
         assert not waiting.done()
-        broker.confirm()
-        async with asyncio.timeout(SOON_S):
-            await waiting
+        await confirmed(broker, waiting)
 
 
 def sent(broker: ScriptedBroker, count: int) -> bool:
