@@ -197,7 +197,7 @@ async def test_a_copy_and_the_day_sent_again_are_the_day_that_was_lost(host: Mac
 
 
 def test_the_looks_of_a_day_find_nothing_wrong(host: Machine) -> None:
-    assert host.run(COMMANDS["morning"]).count("2026-11-23") == 4
+    assert host.run(COMMANDS["morning"]).count(" 2026-11-23 open ") == 4
     assert host.run(COMMANDS["evening"]).count("journal and records agree") == 4
 
 

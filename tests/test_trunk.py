@@ -71,6 +71,7 @@ async def test_what_is_to_be_asked_again_is_not_once_its_caller_gave_up(
 
 async def test_a_call_that_is_dropped_takes_its_asking_with_it(store: Store, client: Redis) -> None:
     """ASKING alone would be about the next call, and could have a node answer without the pool."""
+    await client.config_resetstat()
     async with PreTrade(store.url, source="gw1", deadline_ms=PLENTY_MS) as gate:
         board = board_of(gate)
         first, dropped, kept = (
