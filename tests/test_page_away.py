@@ -48,6 +48,7 @@ def test_a_restarted_daemon_is_found_again(browser: Browser, tmp_path: Path) -> 
             assert seen.text("#link").startswith("Connection lost, as of 09:3")
             with Tap(home.broker.port) as tap:
                 tap.say("connect/NB-SZ/orders", SPENT)
+                until_now(lambda: tap.settled)
             home.quotad.start()
             seen.wait("() => !document.body.hasAttribute('data-stale')")
             seen.wait_text("#NB-SZ .word", "Exhausted")
