@@ -92,6 +92,16 @@ async def test_flush_reads_on_while_reading_is_paused() -> None:
             await feed.flush()
 
 
+async def test_long_topics_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 500_000)
+    topic = f"{ORDERS}/{'x' * 50_000}"
+    script = ScriptedBroker(flood=b"".join(scripted.publish(topic, it, b"{}") for it in range(1, 51)))
+    async with script as broker, feed_at(broker.port) as feed:
+        assert len(await take(feed, 10)) <= 12
+        assert feed._session is not None
+        assert feed._session._pump.paused
+
+
 async def test_what_is_read_for_a_confirmation_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feeds.session.HELD_BYTES_MAX", 1_000_000)
     script = ScriptedBroker(flood=flood(100, 100_000), confirms=False)
