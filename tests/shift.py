@@ -15,6 +15,7 @@ from quota.decision import PoolName, Side, Verdict
 from quota.gate.answers import Answer, Result
 from quota.gateway import PreTrade
 from quota.proof.history import Call
+from tests.tap import until
 
 LINES = 4
 PRICE, QUANTITY = "10.00", 100
@@ -31,6 +32,7 @@ class Shift:
     name: str = "gw"
     calls: list[Call] = field(default_factory=list)
     over: bool = False
+    _asking: list[int] = field(default_factory=list)
 
     async def line(self, number: int) -> None:
         """Reserve one order after the other, round the pools."""
@@ -47,7 +49,9 @@ class Shift:
     async def ask(self, pool: PoolName, order_id: str, side: Side = Side.BUY) -> Answer:
         """Ask once, and write it down."""
         called_ns = time.monotonic_ns()
+        self._asking.append(called_ns)
         answer = await self.gate.reserve(pool, order_id, side, PRICE, QUANTITY)
+        self._asking.remove(called_ns)
         self.calls.append(
             Call(
                 pool=pool,
@@ -66,6 +70,11 @@ class Shift:
             )
         )
         return answer
+
+    async def heard(self) -> None:
+        """Wait until all that is being asked now has ended: what the store answered is then written down."""
+        now = time.monotonic_ns()
+        await until(lambda: all(called_ns > now for called_ns in self._asking))
 
     def answered(self, verdict: Verdict | None = None, pool: PoolName | None = None) -> list[Call]:
         """The calls that were answered; with this verdict, of this pool."""

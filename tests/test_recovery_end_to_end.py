@@ -54,6 +54,7 @@ async def quiet_morning(home: House, tap: Tap, shift: Shift, count: int = 50) ->
 async def rest(home: House, shift: Shift) -> None:
     """Let the gateway end its calls, and wait until all of it is written down."""
     shift.over = True
+    await shift.heard()
     folder, seq = home.store.directory / "capture", home.seq()
     await until(lambda: entries_kept(folder) >= home.seq() >= seq)
 
@@ -64,6 +65,7 @@ async def test_a_store_that_comes_back_empty_in_mid_traffic_has_its_day_again(tm
             await losses.orders(tap, "early", 100)
             await until(lambda: entries_kept(tmp_path / "capture") > 300)
             await asyncio.to_thread(home.store.stop)
+            await shift.heard()
             told = Told.by(tap, shift)
             await asyncio.to_thread(emptied, home)
             assert await losses.ask(shift, "sell", Side.SELL) is Verdict.ACCEPTED

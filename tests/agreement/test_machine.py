@@ -113,11 +113,11 @@ def openings(draw: st.DrawFn) -> dict[str, Any]:
 class Machine(RuleBasedStateMachine):
     """Everything that can be done to a pool, in any order."""
 
-    def __init__(self, runner: asyncio.Runner, client: Redis, now_ms: int) -> None:
+    def __init__(self, runner: asyncio.Runner, client: Redis) -> None:
         super().__init__()
         self.runner = runner
-        self.twin = Twin(client, now_ms)
-        self.runner.run(emptied(client))
+        self.twin = Twin(client, self.run(server_ms(client)))
+        self.run(emptied(client))
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Run a call on the machine's only loop."""
@@ -221,8 +221,7 @@ def explore(store: Store, chosen: settings) -> None:
         client = linked(store)
         try:
             runner.run(Library(client).load())
-            now_ms = runner.run(server_ms(client))
-            run_state_machine_as_test(lambda: Machine(runner, client, now_ms), settings=chosen)  # type: ignore[arg-type] # a factory serves as a type
+            run_state_machine_as_test(lambda: Machine(runner, client), settings=chosen)  # type: ignore[arg-type] # a factory serves as a type
         finally:
             runner.run(client.aclose())
 
