@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from quota.ledger import RedisLedger
 from quota.library import Library
 from tests.agreement.state import linked
+from tests.scale import SOAK, first_seed
 from tests.servers import Mosquitto, Store
 
 
@@ -69,6 +70,11 @@ async def ledger(client: Redis) -> RedisLedger:
     functions = Library(client)
     await functions.load()
     return RedisLedger(functions)
+
+
+def pytest_report_header() -> list[str]:
+    """Say how to play the long forms again."""
+    return [f"QUOTA_SEED={first_seed()}"] if SOAK else []
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

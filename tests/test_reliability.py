@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,21 @@ def test_the_table_of_faults_is_the_list() -> None:
 
 def test_there_are_as_many_faults_as_were_asked_for() -> None:
     assert len(faults()) >= 30
+
+
+SEEDS = "from tests.scale import seeds; print(seeds(1, 3))"
+RUN = f"import subprocess, sys; {SEEDS}; subprocess.run([sys.executable, '-c', '{SEEDS}'], check=True)"
+
+
+def test_every_worker_of_a_long_run_begins_at_the_seed_of_the_run() -> None:
+    """Else pytest's workers collect different tests, and none is run."""
+    env = {name: value for name, value in os.environ.items() if name != "QUOTA_SEED"} | {"QUOTA_SOAK": "1"}
+    told = [
+        subprocess.run(
+            [sys.executable, "-u", "-c", RUN], cwd=ROOT, env=env, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        for _ in range(2)
+    ]
+    (run, worker), (other, _) = told
+    assert run == worker
+    assert run != other

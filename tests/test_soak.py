@@ -38,7 +38,6 @@ async def test_with_faults_at_random_nothing_is_lost_and_nothing_leaks(
     tmp_path: Path, counted: Callable[[str], None]
 ) -> None:
     plan = planned()
-    print(f"QUOTA_SEED={plan.seed}", flush=True)  # noqa: T201 - how to play it again
     with house(tmp_path, fsync="always", toml=TOML) as home, Tap(home.broker.port, ("connect/fx",)) as tap:
         to_broker = Weir(home.broker.port, pieces, pieces)
         async with Weir(home.store.port, pieces) as to_store, to_broker:

@@ -21,10 +21,8 @@ from tests.agreement.state import command, linked
 from tests.agreement.test_faults import CAUGHT, Fault, _fault, faulty, one_store
 from tests.agreement.test_rights import closed, limited
 from tests.agreement.trading import unchanged
-from tests.scale import cases, first_seed
+from tests.scale import seeds
 from tests.servers import Store
-
-FIRST, SEEDS = first_seed(), cases(8, 400)
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
+@pytest.mark.parametrize("seed", seeds(8, 400))
 async def test_model_and_store_keep_the_same_of_all_that_comes(client: Redis, seed: int) -> None:
     await wander(await pair(client, with_tiny_bounds(library.SOURCE)), Random(seed), 60)
 
@@ -61,7 +59,7 @@ async def test_the_largest_numbers_stay_exact(client: Redis) -> None:
     assert (await both.theirs.read(POOL)).sources["a"].missing == 2 * BOUND - 3
 
 
-@pytest.mark.parametrize("seed", range(FIRST, FIRST + cases(3, 100)))
+@pytest.mark.parametrize("seed", seeds(3, 100))
 async def test_several_daemons_at_once_miss_exactly_what_did_not_come(client: Redis, seed: int) -> None:
     both, chance = await pair(client), Random(seed)
     come = {number for number in range(1, 201) if chance.random() < 0.8} | {200}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import pytest
@@ -22,16 +23,19 @@ from tests.agreement.state import NEVER_MS, linked, schedule_of, server_ms
 from tests.agreement.test_rights import closed, limited
 from tests.agreement.trading import HALT, POOL, buy, fill, opening, unchanged
 from tests.agreement.twin import Twin, fresh_twin
-from tests.scale import cases, first_seed
+from tests.scale import seeds
 from tests.servers import Store
 
 NOON_MS = 1_795_406_400_000
 pytestmark = pytest.mark.soak
 
 
-async def test_a_day_that_is_put_back_is_the_day_that_was(store: Store) -> None:
+async def test_a_day_that_is_put_back_is_the_day_that_was(
+    store: Store, counted: Callable[[str], None]
+) -> None:
+    chosen = seeds(40, 3_000)
     async with linked(store) as client:
-        for seed in range(first_seed(), first_seed() + cases(40, 3_000)):
+        for seed in chosen:
             rng = Random(seed)
             past = await played(await server_ms(client), rng, steps=60)
             twin = await fresh_twin(client, past.name)
@@ -40,16 +44,19 @@ async def test_a_day_that_is_put_back_is_the_day_that_was(store: Store) -> None:
             await twin.tick(publish=False)
             await twin.agree()
             assert (await verify(twin.store.record, twin.name)).differences == ()
+    counted(f"days put back: {len(chosen)} seeds from {chosen[0]} on, {store.name}")
 
 
-async def test_every_beginning_of_a_day_is_put_back_as_it_was() -> None:
-    for seed in range(first_seed(), first_seed() + cases(6, 300)):
+async def test_every_beginning_of_a_day_is_put_back_as_it_was(counted: Callable[[str], None]) -> None:
+    chosen = seeds(6, 300)
+    for seed in chosen:
         for steps in range(1, 50):
             past = await played(NOON_MS, Random(seed), steps)
             model = MemoryLedger(lambda past=past: past.now_ms)  # type: ignore[misc]  # the one of this turn
             assert (await model.replay(past.name, past.terms, past.journal)).detail == ""
             assert (await model.adopt(past.name, past.terms.trading_day, len(past.journal), 0)).detail == ""
             as_it_was(model, past)
+    counted(f"beginnings of days put back: {len(chosen)} days, every one of up to 49 steps")
 
 
 async def test_the_probe_for_faults_finds_none(client: Redis) -> None:

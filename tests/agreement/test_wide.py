@@ -17,7 +17,7 @@ pytestmark = pytest.mark.soak
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_model_and_store_count_the_same_fen(store: Store, seed: int) -> None:
-    rng = Random(first_seed(seed))
+    rng = Random(f"{seed} {first_seed()}")
     async with linked(store) as client:
         for _ in range(cases(1, 50)):  # the clock of a twin stands still, and may for half an hour
             await widen(await fresh_twin(client), rng, days=20)
