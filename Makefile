@@ -19,7 +19,7 @@ test: $(VENV)/test servers node lint
 
 # The long forms: hours, and other seeds every time (QUOTA_SEED repeats one).
 soak: $(VENV)/test servers
-	QUOTA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal --timeout 14400 -rP -m soak
+	QUOTA_SOAK=1 $(BIN)/pytest -n 2 --dist worksteal --timeout 14400 --durations 20 -v -rP -m soak
 
 lint: $(VENV)/test servers
 	$(BIN)/ruff check .
