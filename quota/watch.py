@@ -173,7 +173,8 @@ class Watch:
         if not self.store_up:
             reasons.append(f"the store is away: {self.trouble}")
         if not self.feed.connected:
-            reasons.append("the broker is away, or still sends what it kept for us")
+            sends = self.feed.unacknowledged > 0
+            reasons.append(f"the broker is {'still sending what it kept for us' if sends else 'away'}")
         if abs(self.skew_s) > _SKEW_MAX_S:
             reasons.append(f"our clock and the store's are {self.skew_s:+.3f} s apart")
         reasons += [

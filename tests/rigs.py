@@ -56,12 +56,9 @@ class Desk:
     connected: bool = True
     reconnects: int = 0
     sessions_lost: int = 0
+    unacknowledged: int = 0
     _held: list[Delivery] = field(default_factory=list)
     _stirred: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def unacknowledged(self) -> int:
-        return 0
 
     async def receive(self) -> Sequence[Delivery]:
         while True:

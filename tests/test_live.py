@@ -170,6 +170,8 @@ async def test_what_is_away_is_told_once(seen: Seen) -> None:
         (None, "The broker is away: no orders and no fills come in."),
         (None, "Not ready: NB-SH: the day 2026-11-24 is not open yet."),
     ]
+    seen.rig.desk.unacknowledged = 1
+    assert told(live.state())[1] == (None, "The broker is still sending what it kept for us.")
 
 
 async def test_a_pool_that_brings_nothing_for_five_minutes_is_silent(seen: Seen) -> None:

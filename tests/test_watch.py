@@ -217,8 +217,10 @@ async def test_a_store_that_is_away_is_said_and_nothing_is_told(watched: Watched
 async def test_a_broker_that_is_away_is_said(watched: Watched) -> None:
     watched.rig.desk.connected, watched.rig.desk.away = False, True
     await watched.tick()
-    assert watched.watch.unready() == ["the broker is away, or still sends what it kept for us"]
+    assert watched.watch.unready() == ["the broker is away"]
     assert watched.rig.metrics.registry.get_sample_value("quota_feed_connected") == 0
+    watched.rig.desk.unacknowledged = 1
+    assert watched.watch.unready() == ["the broker is still sending what it kept for us"]
 
 
 @pytest.mark.parametrize(("behind_ms", "ready"), [(1000, True), (1001, False), (-1001, False)])

@@ -84,6 +84,11 @@ class Broker(Protocol):
         """Whether the broker is reached now."""
         ...
 
+    @property
+    def unacknowledged(self) -> int:
+        """How many deliveries wait for their acknowledgement."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -239,7 +244,9 @@ class Live:
         elif self._known is Known.ONCE:
             yield Sentence(Tone.TROUBLE, "The pools are not being read: the figures are old.")
         if not self.feed.connected:
-            yield Sentence(Tone.TROUBLE, "The broker is away: no orders and no fills come in.")
+            sends = self.feed.unacknowledged > 0
+            what = "still sending what it kept for us" if sends else "away: no orders and no fills come in"
+            yield Sentence(Tone.TROUBLE, f"The broker is {what}.")
         for reason in self.watch.unready():
             if not reason.startswith(_OWN_WORDS):
                 yield Sentence(Tone.TROUBLE, f"Not ready: {reason}.")
