@@ -7,6 +7,7 @@ long it lasts. What the pools should hold is summed by the contract's formula fr
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from typing import Any
 
 from redis import Redis
 
+from feeds.capture_reading import files_of, records, survey
+from quota.captured import Delivered, Journalled
 from quota.decision import PoolName, Side, Verdict
 from quota.endpoints import Redis as RedisSettings
 from quota.gateway import PreTrade
@@ -38,11 +41,17 @@ from tests.strikes import (
     cut_off,
 )
 from tests.tap import Tap, until
-from tests.traffic import LIMITS_YUAN, Traffic
+from tests.traffic import LIMITS_YUAN, Traffic, limits
 
 FAULTS = (*OF_THE_STORE, cut_off, *OF_THE_BROKER, *OF_THE_DAEMON)
 RECOVERS_S = 120.0
 GATEWAY = PoolName.NB_SZ
+LASTS = LIMITS_YUAN | dict.fromkeys((GATEWAY, PoolName.SB_SH), "90000000000")
+"""Two pools are exhausted in the first minute, two take buys for hours."""
+
+BETWEEN = 100
+"""How many events pass between two orders of the gateway."""
+
 _PAGE = 1000
 
 
@@ -92,6 +101,21 @@ class Course:
     prints: list[Footprint] = field(default_factory=list)
 
     @property
+    def toml(self) -> str:
+        """What the daemon is set to: these limits, and a record of the day."""
+        return f'{limits(LASTS)}\n[capture]\nfolder = "{self.folder}"'
+
+    @property
+    def folder(self) -> Path:
+        """Where the record of the day is."""
+        return self.home.store.directory / "capture"
+
+    @property
+    def accepted(self) -> int:
+        """How many of the gateway's orders were accepted."""
+        return list(self.reserved.values()).count(Verdict.ACCEPTED)
+
+    @property
     def home(self) -> House:
         """Where it plays."""
         return self.struck.home
@@ -122,14 +146,12 @@ class Course:
                 self.said += len(payloads)
 
     async def _trade(self) -> None:
-        """Reserve as a gateway does, an order for every hundred events, each until it is answered."""
+        """Reserve as a gateway does, each order until it is answered."""
         url = f"redis://127.0.0.1:{self.struck.to_store.port}/0"
         async with PreTrade(url, source="gw", deadline_ms=200, durability="fsync") as gate:
             while not self.over:
-                name, then = f"gw-{len(self.reserved)}", self.said + 100
+                name, then = f"gw-{len(self.reserved)}", self.said + BETWEEN
                 answer = await gate.reserve(GATEWAY, name, Side.BUY, PRICE, QUANTITY)
-                if answer.local:
-                    return
                 if answer.verdict is not None:
                     self.reserved[name] = answer.verdict
                     await until(partial(self._passed, then), RECOVERS_S)
@@ -170,7 +192,7 @@ class Course:
         nodes = connected(RedisSettings(url=self.home.store.url))
         ledger = RedisLedger(Library(nodes))
         used = dict.fromkeys(PoolName, 0)
-        used[GATEWAY] = CHARGE_FEN * list(self.reserved.values()).count(Verdict.ACCEPTED)
+        used[GATEWAY] = CHARGE_FEN * self.accepted
         for number in range(self.plan.slices):
             for pool, lives in self.plan.slice(number).lives.items():
                 verdicts = await _verdicts(ledger, pool, [life.order_id for life in lives])
@@ -180,11 +202,40 @@ class Course:
         for pool in PoolName:
             stored = await ledger.record.read(pool)
             assert stored is not None
-            assert stored.balance_fen == yuan_to_fen(LIMITS_YUAN[pool]) - used[pool], pool
+            assert stored.balance_fen == yuan_to_fen(LASTS[pool]) - used[pool], pool
             assert (await verify(ledger.record, pool)).differences == ()
         mine = await _verdicts(ledger, GATEWAY, list(self.reserved))
         assert mine == self.reserved
+        assert self.accepted > self.said // BETWEEN // 3
         await nodes.aclose()
+        await until(lambda: self._recorded == self._journalled, RECOVERS_S)
+        await asyncio.to_thread(self._judge_record)
+
+    @property
+    def _journalled(self) -> dict[PoolName, int]:
+        """How far the journals go."""
+        return {pool: int(self.home.redis.hget(keys(pool)[0], "seq") or 0) for pool in PoolName}
+
+    @property
+    def _recorded(self) -> dict[PoolName, int]:
+        """How far the record of the day goes."""
+        return {pool: at.seq for pool, at in survey(files_of(self.folder)[-1]).reached.items()}
+
+    def _judge_record(self) -> None:
+        """Everything that was said is in the record, and every entry of every journal."""
+        slices = map(self.plan.slice, range(self.plan.slices))
+        said = {
+            hash((topic, json.dumps(payloads).encode())) for it in slices for topic, payloads in it.messages
+        }
+        reached = dict.fromkeys(PoolName, 0)
+        for _, record in records(files_of(self.folder)):
+            if isinstance(record, Delivered):
+                said.discard(hash((record.topic, record.payload)))
+            elif isinstance(record, Journalled):
+                assert record.entry.seq <= reached[record.pool] + 1
+                reached[record.pool] = max(reached[record.pool], record.entry.seq)
+        assert not said
+        assert reached == self._journalled
 
     def judge_leaks(self, growth_mb: float, growth_files: int) -> None:
         """Nothing grows from the first look to the last; every key but the open day's has an end."""

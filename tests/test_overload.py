@@ -24,9 +24,10 @@ from tests.publisher import TOGETHER, payload
 from tests.scale import cases
 from tests.servers import START_SECONDS
 from tests.tap import Tap, until
+from tests.traffic import limits
 
 SOURCES = {"one": PoolName.NB_SH, "two": PoolName.NB_SH, "three": PoolName.NB_SZ, "four": PoolName.SB_SH}
-TOML = "limits_yuan = {" + ", ".join(f'{pool} = "900000000"' for pool in PoolName) + "}"
+TOML = limits(dict.fromkeys(PoolName, "900000000"))
 WINDOW = cases(20, 1_000)
 GROWTH_MB = cases(100, 300)
 """What a daemon may come to hold, so that it fits where deploy/kubernetes puts it: half a gigabyte in all."""
@@ -34,8 +35,12 @@ GROWTH_MB = cases(100, 300)
 HELD_MAX = 2 * HELD_BYTES_MAX // len(payload("three", 100_000))
 """How many messages that may be, where it has to read on for the sake of confirmations behind them."""
 
+OFFERED_WITHIN = 1.5
+"""In how much more time it may be offered where the machine is busy with other things."""
+
 DRAINS_S = cases(90, 600)
 PROBED = PoolName.NB_SH
+LINES = 8
 _PAGE = 10_000
 
 
@@ -57,21 +62,26 @@ class Probes:
             self.most_held = max(self.most_held, held)
             self.most_mb = max(self.most_mb, self.home.quotad.rss_mb())
 
-    async def run(self) -> None:
-        """Ask one order after the other, by the topic and as a gateway."""
+    async def reserve(self) -> None:
+        """Ask as a gateway, an order for every thousand that are taken in."""
         async with PreTrade(self.home.store.url, source="gw", deadline_ms=20_000) as gate:
             while True:
-                number = len(self.by_store_s)
-                began = time.monotonic()
-                assert (await gate.reserve(PROBED, f"gate-{number}", "buy", "1", 1)).verdict == "accepted"
+                began, then = time.monotonic(), self.home.seqs() + 1_000
+                answer = await gate.reserve(PROBED, f"gate-{len(self.by_store_s)}", "buy", "1", 1)
+                assert answer.verdict == "accepted"
                 self.by_store_s.append(time.monotonic() - began)
-                began, before = time.monotonic(), len(self.tap.heard)
-                self.tap.say(f"connect/{PROBED}/orders/probe", new(f"probe-{number}", "buy 1 1"))
-                await until(partial(self._heard, before), DRAINS_S)
-                self.by_topic_s.append(time.monotonic() - began)
+                await until(partial(applied, self.home, then), DRAINS_S)
 
-    def _heard(self, before: int) -> bool:
-        return len(self.tap.heard) > before
+    async def order(self, line: int) -> None:
+        """Order over the topic, one after the other."""
+        while True:
+            name, began = f"probe-{line}-{len(self.by_topic_s)}", time.monotonic()
+            self.tap.say(f"connect/{PROBED}/orders/probe", new(name, "buy 1 1"))
+            await until(partial(self._heard, f'"{name}"'.encode()), DRAINS_S)
+            self.by_topic_s.append(time.monotonic() - began)
+
+    def _heard(self, name: bytes) -> bool:
+        return any(name in body for _, body in self.tap.heard)
 
 
 @contextmanager
@@ -101,7 +111,7 @@ def applied(home: House, events: int) -> bool:
 
 def spread(seconds: Sequence[float]) -> str:
     ordered = sorted(seconds)
-    shown = {"median": 0.5, "99th": 0.99, "longest": 1.0}
+    shown = {"median": 0.5, "nine of ten": 0.9, "longest": 1.0}
     parts = [
         f"{name} {ordered[int(share * (len(ordered) - 1))] * 1000:.1f} ms" for name, share in shown.items()
     ]
@@ -123,7 +133,8 @@ async def test_overload_is_taken_in_to_the_last_event_in_the_order_of_each_sourc
         home.quotad.start()
         await until(lambda: home.quotad.ready)
         probes, before_mb, began = Probes(home, tap), home.quotad.rss_mb(), time.monotonic()
-        tasks = [asyncio.create_task(probes.run()), asyncio.create_task(probes.look())]
+        probing = [probes.look(), probes.reserve(), *(probes.order(line) for line in range(LINES))]
+        tasks = [asyncio.create_task(probe) for probe in probing]
         with offered(home.broker.port, events, rate) as processes:
             said = [await asyncio.to_thread(process.communicate) for process in processes]
             assert [process.returncode for process in processes] == [0] * len(SOURCES)
@@ -133,6 +144,7 @@ async def test_overload_is_taken_in_to_the_last_event_in_the_order_of_each_sourc
         assert all(task.cancelled() for task in tasks)
         await until(lambda: home.quotad.ready and home.quotad.metric("quota_unacknowledged_messages") == 0)
         slowest_s = max(float(words[0]) for words in said)
+        assert slowest_s < OFFERED_WITHIN * seconds
         counted(
             f"overload: {events} events offered in {slowest_s:.1f} s, applied in {took_s:.1f} s; the daemon"
             f" held {before_mb:.0f} MB before and {probes.most_mb:.0f} MB at most,"

@@ -24,8 +24,15 @@ from tests.daemons import DAY
 Payload = dict[str, Any]
 RATE = "0.91250"
 LIMITS_YUAN = {"NB-SH": "2000000", "NB-SZ": "900000000", "SB-SH": "900000000", "SB-SZ": "500000"}
-TOML = "limits_yuan = {" + ", ".join(f'{pool} = "{yuan}"' for pool, yuan in LIMITS_YUAN.items()) + "}"
 OTHER = {"buy": "sell", "sell": "buy"}
+
+
+def limits(yuan: Mapping[str, str]) -> str:
+    """Write the setting of these limits."""
+    return "limits_yuan = {" + ", ".join(f'{pool} = "{limit}"' for pool, limit in yuan.items()) + "}"
+
+
+TOML = limits(LIMITS_YUAN)
 
 
 @dataclass(slots=True)
