@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -38,8 +38,8 @@ from tests.weir import Weir, pieces
 POOL = PoolName.NB_SH
 ORDERS = f"connect/{POOL}/orders/gateway"
 ANSWERS = (f"connect/{POOL}/decisions/gateway",)
-AT_A_TIME = 1_500
-"""More than may be on the way to a client at a time, and than a broker keeps by default."""
+BEFORE, WITHIN = 150, 1_350
+"""What comes before a fault, and while it lasts: more than a broker keeps by default."""
 
 
 @dataclass(slots=True)
@@ -92,9 +92,9 @@ def source(home: House) -> Tap:
     return Tap(broker.port, ANSWERS, guest=("gateway", password, broker.secrets / "ca.pem"))
 
 
-def speak(tap: Tap, name: str) -> None:
-    for number in range(AT_A_TIME):
-        tap.say(ORDERS, new(f"{name}-{number}"))
+def speak(tap: Tap, names: Sequence[str]) -> None:
+    for name in names:
+        tap.say(ORDERS, new(name))
 
 
 FAULTS = (*(OF_THE_BROKER if SOAK else (broker_paused, broker_slow)), daemon_paused, broker_killed)
@@ -129,17 +129,26 @@ async def test_nothing_answered_is_missing_or_there_twice(
 
 
 async def suffer(struck: Struck, fault: Fault, tap: Tap, name: str) -> set[str]:
-    """Let the fault come in mid-traffic, and go; return what is in the end due."""
-    before, names = struck.home.seq(), {f"{name}-{number}" for number in range(AT_A_TIME)}
-    speaking = asyncio.create_task(asyncio.to_thread(speak, tap, name))
-    await until(partial(beyond, struck.home, before + AT_A_TIME // 10))
+    """Let the fault come in mid-traffic, last until it is felt, and go; return what is in the end due."""
+    home, before = struck.home, struck.home.seq()
+    names = [f"{name}-{number}" for number in range(BEFORE + WITHIN)]
+    speak(tap, names[:BEFORE])
+    await until(partial(beyond, home, before))
+    lost = home.quotad.log.count("feed.lost")
     async with fault(struck):
-        await speaking
-    await until(lambda: tap.settled and struck.home.quotad.ready)
+        speak(tap, names[BEFORE:])
+        if fault is daemon_paused:
+            await until(lambda: tap.settled)
+        elif fault is broker_slow:
+            await until(partial(beyond, home, before + BEFORE))
+        else:
+            await until(lambda: home.quotad.log.count("feed.lost") > lost)
+        assert not beyond(home, before + BEFORE + WITHIN - 1)
+    await until(lambda: tap.settled and home.quotad.ready)
     if fault is broker_killed:
-        await asyncio.to_thread(speak, tap, name)
-    await until(partial(beyond, struck.home, before + AT_A_TIME - 1))
-    return names
+        speak(tap, names)
+    await until(partial(beyond, home, before + BEFORE + WITHIN - 1))
+    return set(names)
 
 
 def beyond(home: House, seq: int) -> bool:
