@@ -48,6 +48,12 @@ def events(daemon: Quotad, outcome: str) -> float:
     return daemon.metric(f'quota_events_total{{pool="NB-SH",event="new",outcome="{outcome}"}}')
 
 
+def serves(daemon: Quotad) -> bool:
+    """Whether the metrics of a daemon say that it takes orders and reaches the store."""
+    names = ("quota_feed_connected", "quota_redis_connected")
+    return bool(daemon.get("/metrics")[1]) and all(daemon.metric(name) == 1 for name in names)
+
+
 def answers(tap: Tap) -> dict[str, list[tuple[str, int, bool]]]:
     """The answers that each order got: verdict, number, whether it is a replay."""
     found: dict[str, list[tuple[str, int, bool]]] = defaultdict(list)
@@ -71,16 +77,23 @@ def test_each_order_counts_once_and_either_may_die(home: House, standby: Quotad)
         until_now(lambda: sum(map(len, answers(tap).values())) == 2 * EACH)
         assert events(home.quotad, "applied") + events(standby, "applied") == EACH
         assert events(home.quotad, "duplicate") + events(standby, "duplicate") == EACH
+        assert [serves(home.quotad), serves(standby)] == [True, True]
         home.quotad.kill()
         until_now(lambda: ("connect/daemon/quotad", b"offline") in tap.heard)
+        before = events(standby, "applied")
         alone = say(tap, EACH)
         until_now(lambda: set(alone) <= set(answers(tap)))
-        assert standby.ready
+        assert [serves(home.quotad), serves(standby)] == [False, True]
+        until_now(lambda: events(standby, "applied") == before + EACH)
         started(home.quotad)
         until_now(lambda: all(len(answers(tap)[order_id]) == 2 for order_id in alone))
+        until_now(lambda: events(home.quotad, "duplicate") == EACH)
+        assert events(home.quotad, "applied") == 0
         standby.kill()
         last = say(tap, 2 * EACH)
         until_now(lambda: set(last) <= set(answers(tap)))
+        assert [serves(home.quotad), serves(standby)] == [True, False]
+        until_now(lambda: events(home.quotad, "applied") == EACH)
         found = answers(tap)
         assert set(found) == {*both, *alone, *last}
         for order_id, told in found.items():
