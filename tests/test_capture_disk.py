@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from feeds import capture as capture_module
 from quota.errors import CaptureUnavailable
 from tests.captures import capturing, delivered, fill, kept, only, read, small_disk
 from tests.rigs import until
+from tests.scale import cases
 
 KILLED = """
 import asyncio, sys
@@ -37,16 +38,19 @@ asyncio.run(main())
 """
 
 
-def test_killed_in_the_middle_it_has_all_that_it_confirmed(tmp_path: Path) -> None:
-    confirmed = 0
-    for life in range(3):
+@pytest.mark.soak
+def test_killed_in_the_middle_it_has_all_that_it_confirmed(
+    tmp_path: Path, counted: Callable[[str], None]
+) -> None:
+    confirmed, lives = 0, cases(3, 100)
+    for life in range(lives):
         folder = tmp_path / "capture"
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
         with process.stdout:
-            for _ in range(20 + life):
+            for _ in range(20 + life % 30):
                 confirmed = int(process.stdout.readline())
             process.send_signal(signal.SIGKILL)
             confirmed = max([confirmed, *map(int, process.stdout.read().split("\n")[:-1])])
@@ -55,6 +59,7 @@ def test_killed_in_the_middle_it_has_all_that_it_confirmed(tmp_path: Path) -> No
         found = read(folder)
         last = len(found) - found[::-1].index(delivered(0)) - 1
         assert found[last:-1][:confirmed] == [delivered(number) for number in range(confirmed)]
+    counted(f"a record killed in the middle of a write: {lives} times")
 
 
 @pytest.fixture(params=["tmpfs", "limit"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,11 +63,14 @@ async def test_room_that_was_made_and_never_written_is_a_torn_tail(path: Path) -
 
 
 @pytest.mark.soak
-def test_a_bit_flipped_anywhere_is_found_and_its_record_named(path: Path) -> None:
+def test_a_bit_flipped_anywhere_is_found_and_its_record_named(
+    path: Path, counted: Callable[[str], None]
+) -> None:
     whole, chosen = content(path), random.Random(first_seed())
     starts = [0, *accumulated(len(write) for write in writes(path))]
     firsts = [0, 3, 6, 10]
-    for _ in range(cases(400, 20_000)):
+    flips = cases(400, 20_000)
+    for _ in range(flips):
         byte = chosen.randrange(len(whole))
         spoilt = bytearray(whole)
         spoilt[byte] ^= 1 << chosen.randrange(8)
@@ -78,6 +82,7 @@ def test_a_bit_flipped_anywhere_is_found_and_its_record_named(path: Path) -> Non
         assert readable == [
             record for place, batch in enumerate(BATCHES) if place != struck for record in batch
         ]
+    counted(f"flipped bits of a record: {flips}")
 
 
 def accumulated(sizes: object) -> list[int]:

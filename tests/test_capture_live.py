@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from quota.decision import PoolName
 from quota.store.record import keys
 from tests.captures import fill, small_disk
 from tests.daemons import House, house, new
+from tests.scale import cases
 from tests.tap import Tap, until_now
 
 ORDERS = "connect/NB-SH/orders/gw"
 NB_SH = PoolName.NB_SH
+FULL = cases(1, 20)
 
 
 @pytest.fixture
@@ -119,7 +121,7 @@ def test_killed_and_started_again_it_lacks_nothing_that_was_acknowledged(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk", 256) as disk:
+    with small_disk(tmp_path / "disk", 256 * FULL) as disk:
         yield disk
 
 
@@ -142,20 +144,25 @@ def test_on_a_full_disk_nothing_is_acknowledged_that_is_not_written(tmp_path: Pa
             assert waiting
 
 
-def test_a_daemon_on_a_full_disk_goes_on_by_itself_when_there_is_room(tmp_path: Path, disk: Path) -> None:
+@pytest.mark.soak
+def test_a_daemon_on_a_full_disk_goes_on_by_itself_when_there_is_room(
+    tmp_path: Path, disk: Path, counted: Callable[[str], None]
+) -> None:
     with house(tmp_path, toml=f'[capture]\nfolder = "{disk}"\n') as home:
         home.quotad.start()
         until_now(lambda: home.quotad.ready)
         with Tap(home.broker.port) as tap:
-            filler = fill(disk)
-            for number in range(200):
-                tap.say(ORDERS, new(str(number), symbol="x" * 60))
-            until_now(lambda: home.quotad.metric("quota_capture_writable") == 0)
-            filler.unlink()
-            until_now(lambda: home.quotad.ready and home.quotad.metric("quota_capture_writable") == 1)
-            until_now(lambda: len(entries(written(disk))) == 200)
+            for done in range(0, 200 * FULL, 200):
+                filler = fill(disk)
+                for number in range(done, done + 200):
+                    tap.say(ORDERS, new(str(number), symbol="x" * 60))
+                until_now(lambda: home.quotad.metric("quota_capture_writable") == 0)
+                filler.unlink()
+                until_now(lambda: home.quotad.ready and home.quotad.metric("quota_capture_writable") == 1)
+                until_now(lambda done=done: len(entries(written(disk))) == done + 200)  # type: ignore[misc]  # mypy cannot infer a bound default
         home.quotad.ask_to_end()
         assert home.quotad.code() == 0
         assert home.left() == []
-        assert set(orders(written(disk))) == set(map(str, range(200)))
-        assert entries(written(disk)) == list(range(1, 201))
+        assert set(orders(written(disk))) == set(map(str, range(200 * FULL)))
+        assert entries(written(disk)) == list(range(1, 200 * FULL + 1))
+    counted(f"a full disk: {FULL} times")

@@ -10,7 +10,7 @@ import asyncio
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def check_that_much_happened(calls: Sequence[Call]) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(2 * ENOUGH_S)
 async def test_eight_processes_are_served_in_the_order_in_which_they_come(
-    store: Store, client: Redis, ledger: RedisLedger, tmp_path: Path
+    store: Store, client: Redis, ledger: RedisLedger, tmp_path: Path, counted: Callable[[str], None]
 ) -> None:
     await ledger.open_day(NAME, opening("0 opening"))
     gateways = started(store, tmp_path)
@@ -139,6 +139,7 @@ async def test_eight_processes_are_served_in_the_order_in_which_they_come(
     assert f"NB-SH history: {len(calls)} calls, " in told.stdout
     assert "first come, first served" in told.stdout
     check_that_much_happened(calls)
+    counted(f"first come, first served: {len(calls)} calls, {store.name}")
 
 
 def verified(store: Store, histories: Sequence[Path], directory: Path) -> subprocess.CompletedProcess[str]:

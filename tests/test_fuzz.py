@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -48,11 +49,15 @@ ANYHOW = settings(
 
 @pytest.mark.soak
 @pytest.mark.timeout(LONG_S)
-@settings(ANYHOW, max_examples=CASES // TOGETHER)
-@given(some=messages(TOGETHER))
-def test_every_element_of_any_message_is_an_event_or_a_mistake(some: list[tuple[str, bytes]]) -> None:
-    for topic, payload in some:
-        loses_nothing(topic, payload)
+def test_every_element_of_any_message_is_an_event_or_a_mistake(counted: Callable[[str], None]) -> None:
+    @settings(ANYHOW, max_examples=CASES // TOGETHER)
+    @given(some=messages(TOGETHER))
+    def decoded(some: list[tuple[str, bytes]]) -> None:
+        for topic, payload in some:
+            loses_nothing(topic, payload)
+
+    decoded()
+    counted(f"fuzz: {CASES} messages")
 
 
 def loses_nothing(topic: str, payload: bytes) -> None:
@@ -145,20 +150,24 @@ async def world(store: Store, client: AsyncRedis, ledger: RedisLedger) -> World:
 
 @pytest.mark.soak
 @pytest.mark.timeout(LONG_S)
-@settings(ANYHOW, max_examples=CASES // 2 // TOGETHER)
-@given(requests=days(TOGETHER))
 def test_functions_answer_rightly_or_refuse_and_write_all_or_nothing(
-    world: World, requests: list[Request]
+    store: Store, world: World, counted: Callable[[str], None]
 ) -> None:
-    world.begin()
-    for request in requests:
-        reply = world.call(request)
-        if isinstance(reply, Exception):
-            refuses_rightly(request, reply)
-        else:
-            assert request.is_well_formed or request.may_fail_anyhow, request
-            answers_rightly(world, request, reply)
-    agrees_with_itself(world)
+    @settings(ANYHOW, max_examples=CASES // 2 // TOGETHER)
+    @given(requests=days(TOGETHER))
+    def called(requests: list[Request]) -> None:
+        world.begin()
+        for request in requests:
+            reply = world.call(request)
+            if isinstance(reply, Exception):
+                refuses_rightly(request, reply)
+            else:
+                assert request.is_well_formed or request.may_fail_anyhow, request
+                answers_rightly(world, request, reply)
+        agrees_with_itself(world)
+
+    called()
+    counted(f"fuzz: {CASES // 2} calls of the functions, {store.name}")
 
 
 def refuses_rightly(request: Request, error: Exception) -> None:

@@ -22,11 +22,13 @@ from quota.store.sources import sources_key
 from tests.daemons import Quotad, new
 from tests.deployed import DEPLOY, rendered, running
 from tests.guarded import Gate, credentials
+from tests.scale import cases
 from tests.servers import START_SECONDS, Store, binary, free_port
 from tests.tap import until, until_now
 
 ORDERS = "connect/NB-SH/orders/gw1"
-EVENTS, TO_A_MESSAGE = 600, 4
+EVENTS, TO_A_MESSAGE = cases(600, 3_600), 4
+"""Sent again, they are fewer than a broker with a short queue may have on the way."""
 POOL = PoolName.NB_SH
 
 
@@ -155,6 +157,7 @@ def first_of(site: Site, path: str) -> str:
     return text.decode()
 
 
+@pytest.mark.soak
 async def test_what_a_full_queue_drops_is_a_gap_until_it_is_sent_again(opened: Callable[[str], Site]) -> None:
     site = opened("50")
     with running(site.gate.command, site.gate.port, site.gate.directory):
@@ -169,6 +172,7 @@ async def test_what_a_full_queue_drops_is_a_gap_until_it_is_sent_again(opened: C
         await lost_is_found(site)
 
 
+@pytest.mark.soak
 async def test_what_a_broker_loses_that_is_killed_is_a_gap_until_it_is_sent_again(
     opened: Callable[[str], Site],
 ) -> None:

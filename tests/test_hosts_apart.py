@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,16 +30,17 @@ def ready(home: House, cable: Cable) -> bool:
 @pytest.mark.soak
 @pytest.mark.parametrize("cut", ["towards the servers", "from the servers"])
 async def test_a_network_cut_in_one_direction_loses_nothing_and_does_nothing_twice(
-    tmp_path: Path, cut: str
+    tmp_path: Path, cut: str, counted: Callable[[str], None]
 ) -> None:
-    day = traffic.made(11, cases(EVENTS, 20 * EVENTS))
+    cuts = cases(1, 20)
+    day = traffic.made(11, cuts * EVENTS)
     with cabled() as cable, cable.far.entered():
         sender = cable.near if cut.startswith("towards") else cable.far
         settings: dict[str, Any] = {"servers": cable.far.address, "within": cable.near.command, "toml": TOML}
         with house(tmp_path, **settings) as home, Tap(home.broker.port, ANSWERS) as tap:
             home.quotad.start()
             await until(lambda: ready(home, cable))
-            for number, part in enumerate(parts(day, cases(1, 20)), 1):
+            for number, part in enumerate(parts(day, cuts), 1):
                 begun = home.seqs()
                 speaking = asyncio.create_task(asyncio.to_thread(speak, tap, part))
                 await until(partial(reached, home, begun + 500))
@@ -50,6 +51,7 @@ async def test_a_network_cut_in_one_direction_loses_nothing_and_does_nothing_twi
                 await speaking
             await until(lambda: through(tap), 60)
             await judge(home, tap, day)
+    counted(f"the network cut {cut}: {cuts} times")
 
 
 def parts(day: Traffic, count: int) -> Iterator[Traffic]:

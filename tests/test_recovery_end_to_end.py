@@ -21,6 +21,7 @@ from tests.captures import become, content, only
 from tests.daemons import AT, House, Quotad
 from tests.fleet import Watched, linked, say, watched
 from tests.losses import POOL, Told, emptied, ended, entries_found, entries_kept, recorded, warned
+from tests.scale import cases
 from tests.servers import Mosquitto
 from tests.shift import Shift, working
 from tests.tap import Tap, until
@@ -59,11 +60,15 @@ async def rest(home: House, shift: Shift) -> None:
     await until(lambda: entries_kept(folder) >= home.seq() >= seq)
 
 
-async def test_a_store_that_comes_back_empty_in_mid_traffic_has_its_day_again(tmp_path: Path) -> None:
+@pytest.mark.soak
+@pytest.mark.parametrize("time", range(cases(1, 20)))
+async def test_a_store_that_comes_back_empty_in_mid_traffic_has_its_day_again(
+    tmp_path: Path, time: int
+) -> None:
     with recorded(tmp_path) as home, Tap(home.broker.port, losses.DECISIONS) as tap:
         async with working(home.store.url, [POOL]) as shift:
             await losses.orders(tap, "early", 100)
-            await until(lambda: entries_kept(tmp_path / "capture") > 300)
+            await until(lambda: entries_kept(tmp_path / "capture") > 300 + 100 * time)
             await asyncio.to_thread(home.store.stop)
             await shift.heard()
             told = Told.by(tap, shift)
@@ -77,12 +82,14 @@ async def test_a_store_that_comes_back_empty_in_mid_traffic_has_its_day_again(tm
         await stands(home, shift, told)
 
 
-async def test_a_store_that_comes_back_older_has_its_day_again(tmp_path: Path) -> None:
+@pytest.mark.soak
+@pytest.mark.parametrize("orders", [50, 1, 2_000][: cases(1, 3)])
+async def test_a_store_that_comes_back_older_has_its_day_again(tmp_path: Path, orders: int) -> None:
     with recorded(tmp_path) as home, Tap(home.broker.port, losses.DECISIONS) as tap:
         async with working(home.store.url, [POOL]) as shift:
             await losses.orders(tap, "older", 20)
             copy = await asyncio.to_thread(losses.copied, home)
-            await quiet_morning(home, tap, shift)
+            await quiet_morning(home, tap, shift, orders)
             told = Told.by(tap, shift)
             home.store.stop()
             losses.put_back(home, copy)

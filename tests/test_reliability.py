@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.agreement.worlds import MOST, worlds
 from tests.simulation.faults import faults, table
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,10 @@ def test_every_fault_that_a_store_can_suffer_has_its_tests() -> None:
 
 def test_the_table_of_faults_is_the_list() -> None:
     assert PAGE.endswith(table())
+
+
+def test_the_small_worlds_are_as_many_as_the_page_says() -> None:
+    assert f"every sequence in {len(worlds())} small worlds (at most {MOST:,} cases)" in PAGE
 
 
 def test_there_are_as_many_faults_as_were_asked_for() -> None:
