@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 
 from quota.decision import PoolName, Verdict
 from quota.endpoints import Redis as RedisSettings
@@ -16,7 +17,7 @@ from quota.store.nodes import connected
 from tests import traffic
 from tests.daemons import House
 from tests.tap import Tap
-from tests.traffic import LIMITS_YUAN, Traffic
+from tests.traffic import LIMITS_YUAN, Payload, Traffic
 
 ANSWERS = ("connect/+/decisions/#", "connect/+/dead")
 SUMS = (
@@ -25,9 +26,15 @@ SUMS = (
 )  # fmt: skip
 
 
-def speak(tap: Tap, day: Traffic) -> None:
+def spoken(day: Traffic) -> Iterator[tuple[str, Payload | list[Payload]]]:
+    """Every message of a day with its topic: an event alone is no array."""
     for topic, payloads in day.messages:
-        tap.say(topic, payloads if len(payloads) > 1 else payloads[0])
+        yield topic, payloads if len(payloads) > 1 else payloads[0]
+
+
+def speak(tap: Tap, day: Traffic) -> None:
+    for topic, payload in spoken(day):
+        tap.say(topic, payload)
 
 
 def through(tap: Tap) -> bool:

@@ -1,7 +1,8 @@
-"""A daemon that dies at a chosen step, a broker that delivers again, and a morning to live through.
+"""A daemon that dies at a chosen step, a broker that delivers again, and what a death may not change.
 
-Every call to the feed and to the ledger is two steps, one before it has its effect and one after; so
-is every acknowledgement. From its death on, a daemon does nothing more, as after SIGKILL.
+Every call to the feed, to the ledger and to the record of the day is two steps, one before it has its
+effect and one after; so is every acknowledgement. From its death on, a daemon does nothing more, as after
+SIGKILL.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 from msgspec.structs import replace
 
+from quota.captured import Capture, Captured, Delivered
 from quota.clock import MarketClock
-from quota.config import load
+from quota.config import Settings, load
 from quota.daemon import Daemon
 from quota.days import Almanac, Days
 from quota.decision import Verdict
@@ -27,12 +30,15 @@ from quota.journal import Entry
 from quota.ledger import Ledger, RedisLedger
 from quota.memory import MemoryLedger
 from quota.metrics import Metrics
+from quota.numbers import Source
 from quota.proof.verify import verify
 from quota.rulebook import Calendar
+from tests.captures import Notebook
+from tests.morning import MISTAKES, NEWS, NUMBERS, morning
 from tests.rigs import MONDAY, NB_SH, SB_SH, Desk, until
 
 POOLS = (NB_SH, SB_SH)
-MISTAKES = 2
+SLOW_TURNS = 20
 
 
 class Died(BaseException):
@@ -57,13 +63,15 @@ class Life:
 
 
 class Mortal:
-    """A part of a daemon, each of whose calls is a step before and a step after."""
+    """A part of a daemon: each call of it, and of a ledger's sources, is a step before and one after."""
 
     def __init__(self, part: object, life: Life) -> None:
         self._part, self._life = part, life
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the part has
         found = getattr(self._part, name)
+        if name == "sources":
+            return Mortal(found, self._life)
         if asyncio.iscoroutinefunction(found):
             return self._awaited(found)
         return self._called(found) if callable(found) else found
@@ -115,62 +123,49 @@ class Broker(Desk):
         return taken
 
 
-def order(order_id: str, amount: str, source: str = "") -> str:
-    side, price, quantity = amount.split()
-    by = f', "source": "{source}"' if source else ""
-    return (
-        f'{{"event": "new", "order_id": "{order_id}", "side": "{side}", "price": "{price}", '
-        f'"quantity": {quantity}{by}}}'
-    )
+@dataclass(slots=True)
+class Slow(Notebook):
+    """A record of the day that takes longer than the rules: who does not wait for it is too early."""
+
+    async def keep(self, records: Sequence[Captured]) -> None:
+        for _ in range(SLOW_TURNS):
+            await asyncio.sleep(0)
+        await Notebook.keep(self, records)
 
 
-def fill(order_id: str, amount: str) -> str:
-    return order(order_id, amount).replace('"new"', f'"fill", "exec_id": "{order_id}-1"')
+class Played(NamedTuple):
+    """What is left of a morning, and the life of the daemon that began it."""
+
+    broker: Broker
+    record: Notebook
+    life: Life
 
 
-def morning(broker: Broker) -> list[Delivery]:
-    """A day in small: a limit that is used up, facts before their order, duplicates, mistakes, a rate."""
-    a, b = order("a", "buy 10.00 400"), order("b", "buy 10.00 500", "gw1")
-    return [
-        broker.rate(MONDAY, "0.91000"),
-        broker.orders(f"[{a}, {b}]"),
-        broker.orders(order("s", "buy 100.00 10"), SB_SH),
-        broker.orders(a),
-        broker.fills(f"[{fill('a', 'buy 9.99 100')}, {fill('late', 'sell 5.00 10')}]"),
-        broker.orders(order("c", "buy 10.00 600", "gw2")),
-        Delivery("mark", b"mark", lambda: None, mark="mark"),
-        broker.orders(order("d", "buy 10.00 1")),
-        broker.orders("not JSON"),
-        broker.orders('{"event": "cancelled", "order_id": "b"}'),
-        broker.fills(f"[{fill('late', 'sell 5.00 10')}, {fill('a', 'sell 9.99 100')}]"),
-        broker.orders(f"[{order('e', 'buy 1.00 1')}, {order('a', 'buy 10.00 401')}]"),
-        broker.orders(order("late", "sell 5.00 10")),
-        broker.fills(fill("s", "buy 99.00 10"), SB_SH),
-        broker.orders(order("f", "sell 1.00 1"), SB_SH),
-    ]  # fmt: skip
+@cache
+def settings() -> Settings:
+    limits = {"QUOTA_MARKET__LIMITS_YUAN__NB_SH": "10000.00", "QUOTA_MARKET__LIMITS_YUAN__SB_SH": "50000.00"}
+    return load(None, limits | {"QUOTA_MARKET__HKD_CNY": "0.91250"})
 
 
-NEWS = {"a", "b", "c", "d", "e", "f", "s", "late"}
+calendar = cache(Calendar.load)
 
 
 def almanac_at(server_ms: int) -> Almanac:
     """Let it be ten o'clock of a trading day when the server says ``server_ms``; no rate is heard yet."""
-    limits = {"QUOTA_MARKET__LIMITS_YUAN__NB_SH": "10000.00", "QUOTA_MARKET__LIMITS_YUAN__SB_SH": "50000.00"}
-    settings = load(None, limits | {"QUOTA_MARKET__HKD_CNY": "0.91250"})
     return Almanac(
         clock=MarketClock(datetime.fromisoformat(f"{MONDAY}T10:00+08:00"), server_ms, real=False),
-        calendar=Calendar.load(),
-        market=settings.market,
-        levels=settings.alerts.levels,
+        calendar=calendar(),
+        market=settings().market,
+        levels=settings().alerts.levels,
         open_late=True,
     )
 
 
-async def lived(broker: Broker, ledger: Ledger, server_ms: int, life: Life) -> None:
+async def lived(broker: Broker, record: Notebook, ledger: Ledger, server_ms: int, life: Life) -> None:
     """Let one daemon begin its days and consume, until it dies or everything is acknowledged."""
     feed, store = cast("Feed", Mortal(broker, life)), cast("Ledger", Mortal(ledger, life))
     days = Days(store, almanac_at(server_ms), POOLS)
-    daemon = Daemon(feed, store, days, Metrics(POOLS, "1"))
+    daemon = Daemon(feed, store, days, Metrics(POOLS, "1"), cast("Capture", Mortal(record, life)))
     broker.deliver(life)
 
     async def whole() -> None:
@@ -193,15 +188,22 @@ async def lived(broker: Broker, ledger: Ledger, server_ms: int, life: Life) -> N
         assert found is None or isinstance(found, Died | list), found
 
 
-async def played(ledger: Ledger, server_ms: int, dies_at: int) -> tuple[Broker, Life]:
+async def played(ledger: Ledger, server_ms: int, dies_at: int) -> Played:
     """Play the morning with a death at this step and another daemon after it; 0 is no death."""
-    broker, life = Broker(), Life(dies_at)
+    broker, record, life = Broker(), Slow(), Life(dies_at)
     broker.queue = morning(broker)
-    await lived(broker, ledger, server_ms, life)
+    await lived(broker, record, ledger, server_ms, life)
     if life.over:
-        await lived(broker, ledger, server_ms, Life())
+        await lived(broker, record, ledger, server_ms, Life())
     assert broker.queue == []
-    return broker, life
+    return Played(broker, record, life)
+
+
+async def judge(play: Played, ledger: Ledger) -> None:
+    """Judge what a death may not change: answers, the record of the day, the numbers that have come."""
+    judge_answers(play.broker)
+    judge_record(play.record)
+    await judge_numbers(ledger)
 
 
 def judge_answers(broker: Broker) -> None:
@@ -213,6 +215,24 @@ def judge_answers(broker: Broker) -> None:
     assert words["a"] == {Verdict.ACCEPTED, Verdict.ID_REUSED}
     assert all(len(words[order_id]) == 1 for order_id in NEWS - {"a"}), words
     assert len(set(broker.reasons())) == MISTAKES
+
+
+def judge_record(record: Notebook) -> None:
+    """Everything that was acknowledged, which is the whole morning, was written down, in its order."""
+    written = [(one.topic, one.payload) for one in record.records if isinstance(one, Delivered)]
+    assert list(dict.fromkeys(written)) == [(one.topic, one.payload) for one in morning(Broker())]
+
+
+async def judge_numbers(ledger: Ledger) -> None:
+    """Missing are the numbers that no event brought, and no others."""
+    for pool in POOLS:
+        register = await ledger.sources.read(pool)
+        assert {name: _heard(source) for name, source in register.sources.items()} == NUMBERS[pool]
+
+
+def _heard(source: Source) -> tuple[int, list[int]]:
+    (epoch,) = source.epochs
+    return epoch.last, [number for gap in epoch.gaps for number in range(gap.first, gap.last + 1)]
 
 
 async def judge_store(ledger: RedisLedger, model: MemoryLedger) -> None:

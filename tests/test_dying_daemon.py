@@ -10,7 +10,7 @@ import pytest
 from quota.ledger import RedisLedger
 from quota.memory import MemoryLedger
 from tests.agreement.state import server_ms
-from tests.mortal import judge_answers, judge_store, played
+from tests.mortal import judge, judge_store, played
 from tests.scale import cases
 from tests.servers import Store
 
@@ -22,13 +22,13 @@ async def test_wherever_it_dies_the_books_are_those_of_a_day_without_a_death(
 ) -> None:
     now_ms = time.time_ns() // 1_000_000
     untouched = MemoryLedger(lambda: now_ms)
-    _, life = await played(untouched, now_ms, 0)
+    life = (await played(untouched, now_ms, 0)).life
     assert life.steps > STEPS_AT_LEAST
     for step in range(1, life.steps + 2):
         ledger = MemoryLedger(lambda: now_ms)
-        broker, lived = await played(ledger, now_ms, step)
-        judge_answers(broker)
-        assert lived.over == (step <= life.steps)
+        play = await played(ledger, now_ms, step)
+        await judge(play, ledger)
+        assert play.life.over == (step <= life.steps)
         assert ledger.books == untouched.books, step
     counted(f"the daemon dead at any step, in memory: {life.steps} times")
 
@@ -40,13 +40,13 @@ async def test_wherever_it_dies_the_store_ends_as_the_model_does(
     """The store's clock is real, so times differ; all the rest is what the rules say."""
     now_ms = await server_ms(ledger._library._nodes.of(""))
     model = MemoryLedger(lambda: now_ms)
-    _, life = await played(model, now_ms, 0)
+    life = (await played(model, now_ms, 0)).life
     stride = cases(7, 1)
     for step in range(stride, life.steps + stride + 1, stride):
         store.clean()
         await ledger._library.load()
-        broker, lived = await played(ledger, now_ms, step)
-        judge_answers(broker)
-        assert lived.over == (step <= life.steps)
+        play = await played(ledger, now_ms, step)
+        await judge(play, ledger)
+        assert play.life.over == (step <= life.steps)
         await judge_store(ledger, model)
     counted(f"the daemon dead at any step, in a store: {life.steps // stride} times, {store.name}")
