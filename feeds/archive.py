@@ -39,11 +39,6 @@ class Archive:
         """List the files of a day, in their order."""
         return files_of(self.folder, self.client_id, day=day)
 
-    def following(self, day: str) -> Sequence[Path]:
-        """List the files of the day after it: they may begin with the rest of the day before."""
-        later = next((it for it in self.days() if it > day), None)
-        return self.paths(later) if later else []
-
     def records(self, paths: Sequence[Path]) -> Iterator[Captured]:
         """Read files, whatever is wrong with them; raises OSError."""
         flaws = _Bounded()

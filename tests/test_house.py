@@ -24,7 +24,7 @@ FLOORS = (
     {"clock", "pool", "endpoints", "gate.wire"},
     {"day", "rulebook", "journal", "charge", "gate.line", "store.nodes"},
     {"rules", "config", "doubt", "feed", "library", "captured", "forecast", "proof.traces", "gate.trunk"},
-    {"proof.report"},
+    {"proof.report", "proof.open_days"},
     {"numbers", "rows", "book"},
     {
         "store.record",

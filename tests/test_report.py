@@ -15,11 +15,11 @@ import pytest
 
 from feeds.archive import Archive
 from quota.captured import Captured, Changed, Delivered, Journalled, Opened
-from quota.decision import Outcome, PoolName, Side, Verdict
+from quota.decision import Outcome, PoolName, Side, Verdict, Violation
 from quota.desk.reporting import report_of, write
 from quota.page.printed import page
 from quota.proof.report import Report
-from quota.rules import ANOTHER_DAY
+from quota.rules import ANOTHER_DAY, REASONS
 from tests.captures import become, content, only
 from tests.dayrecord import ACTS, DAY, LIMIT_FEN, Played, archived, played
 
@@ -60,11 +60,31 @@ async def test_its_figures_are_those_of_the_ledger(day: Played, tmp_path: Path) 
         assert it.facts == {
             name: count for name, count in ours.items() if name not in {"halt", "resume", "limit"}
         }
-    assert sum(it.dead.another_day for it in report.pools) == sum(
-        it.outcome is Outcome.DEAD and it.reason == ANOTHER_DAY for it in day.decisions
-    )
     refused = {verdict for it in report.pools for verdict in it.decisions[Side.BUY]}
     assert {Verdict.ACCEPTED, Verdict.HALTED, Verdict.CLOSED, Verdict.EXHAUSTED} <= refused
+
+
+async def test_events_that_could_not_be_applied_are_counted_by_their_reasons(
+    day: Played, tmp_path: Path
+) -> None:
+    report = await of(tmp_path, day.records)
+    counted = Counter({ANOTHER_DAY: sum(it.dead.another_day for it in report.pools)})
+    for it in report.pools:
+        counted.update(it.dead.inapplicable)
+    assert counted == Counter(it.reason for it in day.decisions if it.outcome is Outcome.DEAD)
+    assert counted.keys() == {ANOTHER_DAY, *REASONS.values()}
+    assert sum(it.dead.events for it in report.pools) == counted.total() + 1  # and one is no JSON
+
+
+async def test_a_reservation_that_could_not_end_is_no_dead_letter(day: Played, tmp_path: Path) -> None:
+    """Nobody delivered it: its hold lapsed where a total would have passed the bound."""
+    last = day.entries(NB_SH)[-1]
+    lapsed = msgspec.structs.replace(
+        last.entry, seq=last.entry.seq + 1, event="lapsed 1", violations=(Violation.OUT_OF_RANGE,)
+    )
+    pool = (await of(tmp_path, [*day.records, msgspec.structs.replace(last, entry=lapsed)])).pools[0]
+    assert pool.violations[Violation.OUT_OF_RANGE] == 1
+    assert REASONS[Violation.OUT_OF_RANGE] not in pool.dead.inapplicable
 
 
 async def test_it_says_the_terms_and_the_phases_as_they_were_due(day: Played, tmp_path: Path) -> None:

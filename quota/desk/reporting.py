@@ -22,7 +22,8 @@ from quota.decision import Phase
 from quota.errors import ConfigError, QuotaError
 from quota.page.printed import page
 from quota.pool import Pool
-from quota.proof.dayend import DayTally, Decoded, Origin
+from quota.proof.dayend import DayTally, Origin
+from quota.proof.open_days import Decoded, OpenDays
 from quota.proof.report import File, Report
 
 LOOK_S: Final = 2.0
@@ -50,10 +51,6 @@ class Archive(Protocol):
         """List the files of a day."""
         ...
 
-    def following(self, day: str) -> Sequence[Path]:
-        """List the files of the day after it."""
-        ...
-
     def records(self, paths: Sequence[Path]) -> Iterator[Captured]:
         """Read files; raises OSError."""
         ...
@@ -79,20 +76,31 @@ def report_of(archive: Archive, day: str, version: str, *, stopped: Callable[[],
         raise ConfigError(
             f"there is no record of {day} by {archive.client_id}; of these days there is: {days}"
         )
-    tally = DayTally(day, archive.decoded)
+    known = archive.days()
+    tally = DayTally(day, archive.decoded, OpenDays(None if any(it < day for it in known) else day))
     for record in archive.records(paths):
         if stopped():
             raise Stopped
         tally.take(record)
-    rest = [path for path in archive.following(day) if not tally.is_over]
-    for record in archive.records(rest):
-        if tally.is_over or stopped():
+    rest: list[Path] = []
+    for later in (it for it in known if it > day):
+        if tally.is_over or tally.is_followed:
             break
-        if not isinstance(record, Delivered):
-            tally.take(record)
+        rest += archive.paths(later)
+        _take_rest(archive, tally, archive.paths(later), stopped)
     origin = Origin(day, archive.client_id, version, iso(MarketClock().now()))
     files = [File(path.name, *archive.hashed(path)) for path in paths]
     return tally.report(origin, files, [path.name for path in rest], [str(flaw) for flaw in archive.flaws])
+
+
+def _take_rest(archive: Archive, tally: DayTally, paths: Sequence[Path], stopped: Callable[[], bool]) -> None:
+    """Take in what files of a later day have of this one: it stays open until each pool begins another."""
+    for record in archive.records(paths):
+        if stopped():
+            raise Stopped
+        tally.take(record, is_ours=False)
+        if tally.is_over:
+            return
 
 
 def name_of(day: str, client_id: str) -> str:

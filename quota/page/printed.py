@@ -11,6 +11,7 @@ from typing import Final
 from quota.decision import Side, Verdict, Violation
 from quota.page.drawn import course
 from quota.proof.report import Dead, Moment, PoolDay, Report, Terms
+from quota.rules import ANOTHER_DAY
 
 LINES: Final = 40
 """How much of a list is printed; the rest is in the JSON."""
@@ -264,9 +265,9 @@ def _broken(day: PoolDay) -> str:
 
 
 def _dead(title: str, dead: Dead) -> str:
-    counts = dict(dead.undecodable)
-    if dead.another_day:
-        counts["time: another day than the pool's open day"] = dead.another_day
+    counts = {ANOTHER_DAY: dead.another_day} if dead.another_day else {}
+    counts |= {f"{reason}, once per order": count for reason, count in dead.inapplicable.items()}
+    counts |= dead.undecodable
     rows = [(said(reason), f"{count:,}") for reason, count in counts.items()]
     return _listed(title, ("Reason", "How many"), rows, len(rows), "-n")
 

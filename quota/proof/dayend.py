@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Final, NamedTuple, Protocol, assert_never
+from typing import Final, NamedTuple, assert_never
 
 from quota.captured import Captured, Changed, Delivered, Journalled, Opened
 from quota.clock import MarketClock, iso
 from quota.day import segments
 from quota.decision import PoolName, Side, Verdict, Violation
-from quota.events import Event
-from quota.feed import Mistake
 from quota.journal import Entry
 from quota.pool import Change, Pool
 from quota.proof import report
-from quota.proof.report import Begins, Dead, File, Moment, Peak, Point, PoolDay, Report, Terms, Turn
-from quota.proof.tally import LISTED, JournalTally
+from quota.proof.open_days import Decode, Decoded, OpenDays
+from quota.proof.report import Begins, File, Moment, Peak, Point, PoolDay, Report, Terms, Turn
+from quota.proof.tally import LISTED, DeadTally, JournalTally
 from quota.rulebook import phases
 
-REASONS: Final = 100
-"""How many reasons of dead letters are told apart; the rest counts as other ones."""
-
 _POINTS: Final = 240
-_OTHERS: Final = "other reasons"
-
-
-class Decoded(Protocol):
-    """What a delivery says."""
-
-    @property
-    def pool(self) -> PoolName | None: ...  # noqa: D102 - the names say it
-    @property
-    def events(self) -> Sequence[Event]: ...  # noqa: D102 - the names say it
-    @property
-    def mistakes(self) -> Sequence[Mistake]: ...  # noqa: D102 - the names say it
-
-
-Decode = Callable[[Delivered], Decoded | None]
-"""Reads a delivery; None where it is of a pool that is not served."""
 
 
 def clock_of(pool: PoolName, terms: Pool) -> MarketClock:
@@ -58,20 +37,6 @@ def clock_of(pool: PoolName, terms: Pool) -> MarketClock:
 
 
 @dataclass(slots=True)
-class _Dead:
-    reasons: Counter[str] = field(default_factory=Counter)
-    another_day: int = 0
-
-    def take(self, mistakes: Iterable[Mistake]) -> None:
-        for mistake in mistakes:
-            known = mistake.reason in self.reasons or len(self.reasons) < REASONS
-            self.reasons[mistake.reason if known else _OTHERS] += 1
-
-    def said(self) -> Dead:
-        return Dead(undecodable=dict(self.reasons.most_common()), another_day=self.another_day)
-
-
-@dataclass(slots=True)
 class _Tally:
     """What is known of a pool's day so far."""
 
@@ -83,7 +48,7 @@ class _Tally:
     journal: JournalTally = field(default_factory=lambda: JournalTally(MarketClock(), 60_000))
     turns: list[Turn] = field(default_factory=list)
     all_turns: int = 0
-    dead: _Dead = field(default_factory=_Dead)
+    dead: DeadTally = field(default_factory=DeadTally)
     _stated: bool = False
     _last_change: tuple[int, int] = (0, 0)
 
@@ -126,6 +91,11 @@ class _Tally:
                 )
             )
 
+    def deliver(self, said: Decoded, day: str, time_ms: int) -> None:
+        """Take in what came while its day was open."""
+        if said.events or said.mistakes:
+            self.dead.take(said, day, self.clock.at_ms(time_ms).date().isoformat())
+
     def said(self) -> PoolDay:
         """Say what is known."""
         journal, last = self.journal, self.journal.last
@@ -153,7 +123,7 @@ class _Tally:
             limit_fen=opened_fen if journal.limit_fen is None else journal.limit_fen,
             course=course,
             phases_ms=segments(self.terms.schedule) if self.terms else (),
-            dead=self.dead.said(),
+            dead=self.dead.said(dict(journal.inapplicable.most_common())),
             journal_sha256=journal.hash.hexdigest(),
         )
 
@@ -214,28 +184,35 @@ class Origin(NamedTuple):
 
 @dataclass(slots=True)
 class DayTally:
-    """A day as its record tells it so far. ``decode`` reads deliveries."""
+    """A day as its record tells it so far. ``decode`` reads deliveries, ``open_days`` says whose they are."""
 
     day: str
     decode: Decode
+    open_days: OpenDays
     pools: dict[PoolName, _Tally] = field(default_factory=dict)
     _later: set[PoolName] = field(default_factory=set)
-    _dead: _Dead = field(default_factory=_Dead)
+    _dead: DeadTally = field(default_factory=DeadTally)
     _messages: int = 0
     _bytes: int = 0
     _first_ms: int = 0
     _last_ms: int = 0
 
-    def take(self, record: Captured) -> None:
-        """Take a record in; what is of another day is passed over."""
+    def take(self, record: Captured, *, is_ours: bool = True) -> None:
+        """Take a record in; what is of another day is passed over.
+
+        Of a file that is not ours, messages and what is of no pool are counted in the report of its own day.
+        """
+        self.open_days.take(record)
         match record:
             case Delivered():
-                self._deliver(record)
+                self._deliver(record, is_ours=is_ours)
             case Opened(time_ms=opened_ms, pool=pool, terms=terms):
                 if terms.trading_day == self.day:
                     self._pool(pool).open(terms, opened_ms)
                 elif terms.trading_day > self.day:
                     self._later.add(pool)
+                    if (it := self.pools.get(pool)) is not None:
+                        it.dead.ahead.pop(terms.trading_day, None)
             case Journalled(pool=pool, trading_day=self.day, entry=entry):
                 self._pool(pool).enter(entry)
             case Changed(pool=pool, trading_day=self.day, change=change):
@@ -250,22 +227,28 @@ class DayTally:
         """Whether each of its pools has begun a later day: nothing of this one comes behind that."""
         return {pool for pool, it in self.pools.items() if it.terms is not None} <= self._later
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether a pool has begun a later day."""
+        return bool(self._later)
+
     def _pool(self, pool: PoolName) -> _Tally:
         return self.pools.setdefault(pool, _Tally(pool))
 
-    def _deliver(self, record: Delivered) -> None:
-        self._first_ms = self._first_ms or record.time_ms
-        self._last_ms = record.time_ms
-        self._messages += 1
-        self._bytes += len(record.payload)
+    def _deliver(self, record: Delivered, *, is_ours: bool) -> None:
+        if is_ours:
+            self._first_ms = self._first_ms or record.time_ms
+            self._last_ms = record.time_ms
+            self._messages += 1
+            self._bytes += len(record.payload)
         said = self.decode(record)
         if said is None:
             return
-        dead = self._dead if said.pool is None else self._pool(said.pool).dead
-        dead.take(said.mistakes)
-        dead.another_day += sum(
-            event.market_date.isoformat() != self.day for event in said.events if event.market_date
-        )
+        if said.pool is None:
+            if is_ours:
+                self._dead.bury(said)
+        elif self.open_days.of(said.pool) == self.day:
+            self._pool(said.pool).deliver(said, self.day, record.time_ms)
 
     def report(
         self, origin: Origin, files: Sequence[File], read_too: Sequence[str], flaws: Sequence[str]
@@ -279,7 +262,7 @@ class DayTally:
                 bytes=self._bytes,
                 first_at=iso(clock.at_ms(self._first_ms)) if self._messages else "",
                 last_at=iso(clock.at_ms(self._last_ms)) if self._messages else "",
-                dead=self._dead.said(),
+                dead=self._dead.said({}),
             ),
             pools=[self.pools[pool].said() for pool in PoolName if pool in self.pools],
             files=files,

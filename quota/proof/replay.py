@@ -19,7 +19,7 @@ from quota.decision import Phase, PoolName, Status
 from quota.events import Event, NewOrder
 from quota.journal import Entry, line
 from quota.pool import Pool
-from quota.proof.dayend import Decode
+from quota.proof.open_days import Decode, OpenDays
 from quota.proof.report import Missing
 from quota.proof.retrace import Retrace, Terms
 
@@ -57,16 +57,16 @@ class Days:
 
     decode: Decode
     told: dict[tuple[str, PoolName], Told] = field(default_factory=dict)
-    _open: dict[PoolName, str] = field(default_factory=dict)
+    _open: OpenDays = field(default_factory=OpenDays)
     _early: list[tuple[PoolName, int, Event]] = field(default_factory=list)
 
     def take(self, record: Captured) -> None:
         """Take a record in."""
+        self._open.take(record)
         match record:
             case Delivered():
                 self._deliver(record)
             case Opened(pool=pool, terms=terms):
-                self._open[pool] = terms.trading_day
                 self._of(terms.trading_day, pool).open(terms)
             case Journalled(pool=pool, trading_day=day, entry=entry):
                 self._of(day, pool).enter(entry)
@@ -83,7 +83,7 @@ class Days:
         if said is None or said.pool is None:
             return
         for event in said.events:
-            if (day := self._open.get(said.pool)) is None:
+            if (day := self._open.of(said.pool)) is None:
                 self._early.append((said.pool, record.time_ms, event))
             else:
                 self._of(day, said.pool).delivered.append((record.time_ms, event))

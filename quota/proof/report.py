@@ -104,16 +104,18 @@ class Dead(msgspec.Struct, frozen=True, kw_only=True):
     """What was delivered and could not be applied.
 
     ``undecodable`` by its reason, each as often as it was delivered; ``another_day`` are events whose own
-    time is of another day. What broke a rule of the ledger stands in the journal, among the violations.
+    time is of another day than the one that was open when they came. ``inapplicable`` by its reason is
+    what contradicts what is known or passes a bound: once per order and kind, as the journal has it.
     """
 
     undecodable: Mapping[str, int]
     another_day: int = 0
+    inapplicable: Mapping[str, int] = {}
 
     @property
     def events(self) -> int:
         """How many."""
-        return sum(self.undecodable.values()) + self.another_day
+        return sum(self.undecodable.values()) + self.another_day + sum(self.inapplicable.values())
 
 
 class PoolDay(msgspec.Struct, frozen=True, kw_only=True):

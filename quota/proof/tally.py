@@ -1,9 +1,10 @@
-"""Counts the entries of a journal for the report of its day: one pass, in memory that does not grow."""
+"""Counts entries and dead letters for the report of a day: one pass, in memory that does not grow."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,12 +12,18 @@ import msgspec
 
 from quota.clock import MarketClock, iso
 from quota.decision import Side, Verdict, Violation
-from quota.journal import Entry
-from quota.proof.report import Broken, Deed, Missing, Point
+from quota.journal import ENDS, Entry
+from quota.proof.open_days import Decoded
+from quota.proof.report import Broken, Dead, Deed, Missing, Point
+from quota.rules import REASONS
 
 LISTED: Final = 1_000
 """How many changes, acts, violations and gaps of a pool are listed."""
 
+REASONS_MAX: Final = 100
+"""How many reasons of dead letters are told apart; the rest counts as other ones."""
+
+_OTHERS: Final = "other reasons"
 _SIDE: Final = 2
 _SIDES: Final = {str(side): side for side in Side}
 
@@ -52,6 +59,7 @@ class JournalTally:
     deeds: list[Deed] = field(default_factory=list)
     all_deeds: int = 0
     violations: Counter[Violation] = field(default_factory=Counter)
+    inapplicable: Counter[str] = field(default_factory=Counter)
     broken: list[Broken] = field(default_factory=list)
     all_broken: int = 0
     seconds: _Second = field(default_factory=_Second)
@@ -86,6 +94,8 @@ class JournalTally:
         if not entry.violations:
             return
         self.violations.update(entry.violations)
+        if entry.event.partition(" ")[0] not in ENDS:
+            self.inapplicable.update(REASONS[kind] for kind in entry.violations if kind in REASONS)
         self.all_broken += 1
         if len(self.broken) < LISTED:
             at = iso(self.clock.at_ms(entry.time_ms))
@@ -118,3 +128,35 @@ class JournalTally:
             self.decisions[side, entry.verdict] += 1
         else:
             self.facts["unreadable"] += 1
+
+
+@dataclass(slots=True)
+class DeadTally:
+    """What is dead so far. ``ahead`` are events by a later day than the open one: the first opens it."""
+
+    reasons: Counter[str] = field(default_factory=Counter)
+    another_day: int = 0
+    ahead: Counter[str] = field(default_factory=Counter)
+
+    def take(self, said: Decoded, day: str, today: str) -> None:
+        """Take in what came ``today`` for a pool whose open day is ``day``."""
+        self.bury(said)
+        for named in [event.market_date.isoformat() for event in said.events if event.market_date]:
+            if day < named <= today:
+                self.ahead[named] += 1
+            else:
+                self.another_day += named != day
+
+    def bury(self, said: Decoded) -> None:
+        """Take in what could not be decoded."""
+        for mistake in said.mistakes:
+            known = mistake.reason in self.reasons or len(self.reasons) < REASONS_MAX
+            self.reasons[mistake.reason if known else _OTHERS] += 1
+
+    def said(self, inapplicable: Mapping[str, int]) -> Dead:
+        """Say what is known; a day that has not begun was opened by nobody."""
+        return Dead(
+            undecodable=dict(self.reasons.most_common()),
+            another_day=self.another_day + self.ahead.total(),
+            inapplicable=inapplicable,
+        )
