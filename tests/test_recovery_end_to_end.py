@@ -197,13 +197,8 @@ async def test_two_daemons_put_an_empty_store_right_together_and_either_may_die(
 
 def beside(home: House, folder: Path) -> Quotad:
     """Another daemon over the same store and broker, with a record of its own."""
-    return Quotad(
-        home.store.directory,
-        home.store.port,
-        home.broker.port,
-        toml=losses.toml(folder),
-        name="standby",
-    )
+    store, port = home.store, home.broker.port
+    return Quotad(store.directory, store.port, port, toml=losses.toml(folder), name="standby")
 
 
 async def test_a_flipped_bit_in_the_record_is_told_and_the_day_waits_for_a_person(tmp_path: Path) -> None:

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from quota.config import Settings, load
 from quota.rulebook import Calendar
 
 PLAYING = (
+    "quota.numbers",
+    "quota.rules",
+    "quota.holds",
+    "quota.memory",
+    "tests.folded",
+    "tests.simulation.store",
     "quota.witness",
     "quota.gaps",
     "quota.days",
@@ -30,7 +39,10 @@ PLAYING = (
     "feeds.mqtt",
     "feeds.capture",
 )
-"""The modules that are copied, each after those of them that it imports."""
+"""The modules that are copied, each after those of them that it imports: the store's, then the daemon's.
+
+What judges a play (the model, verify, history) keeps the product's own.
+"""
 
 Cast = Mapping[str, Any]
 
@@ -55,18 +67,15 @@ def _compiled(name: str, source: str) -> CodeType:
 
 def cast(changed: Mapping[str, str] | None = None) -> Cast:
     """Make fresh copies of the modules; ``changed`` gives some of them another source."""
+    for name in PLAYING:
+        import_module(name)  # and all that they import, which is not to know the copies
     copies = {name: ModuleType(name) for name in PLAYING}
-    originals = {name: sys.modules.get(name) for name in PLAYING}
-    try:
+    with patch.dict(sys.modules, copies), ExitStack() as stage:
         for name, copy in copies.items():
+            package, _, word = name.rpartition(".")
+            stage.enter_context(patch.object(sys.modules[package], word, copy))
             copy.__file__ = str(_place(name))
-            sys.modules[name] = copy
             exec(_compiled(name, (changed or {}).get(name) or source_of(name)), copy.__dict__)  # noqa: S102 - a module is made from its source
-    finally:
-        for name, original in originals.items():
-            sys.modules.pop(name, None)
-            if original is not None:
-                sys.modules[name] = original
     return copies
 
 

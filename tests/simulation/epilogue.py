@@ -15,6 +15,7 @@ from quota.day import date_of
 from quota.decision import PoolName
 from quota.memory import Book
 from tests.simulation.served import check
+from tests.simulation.world import SETTLED_S
 
 if TYPE_CHECKING:
     from tests.simulation.story import Play
@@ -34,7 +35,7 @@ class Epilogue:
     async def run(self) -> None:
         """Answer one more order, change the store, and ask again."""
         self.world.begin_life()
-        await self._until(lambda: not self.play.restless())
+        await self._rest(self.play.restless)
         world, truth = self.world, self.world.truth
         today = date_of(world.now_ms())
         pool = truth.books[self.pool].pool
@@ -45,7 +46,7 @@ class Epilogue:
         await asyncio.sleep(1.0)  # until the watch has looked: nobody vouches for what he did not see
         before = copy.deepcopy(truth.books)
         self._publish("last", "sell")
-        await self._until(lambda: not world.broker.waiting)
+        await self._rest(self._unserved)
         if self.variant == "forgotten":
             world.crash()
         if self.variant in {"behind", "forgotten"}:
@@ -57,17 +58,22 @@ class Epilogue:
             await world.restart()
         for number in range(3):
             self._publish(f"next{number}", "buy")
-        await self._until(self._settled)
+        await self._rest(self._unsettled)
         await asyncio.sleep(1.0)  # until the watch has looked
-        await self._until(self._settled)
+        await self._rest(self._unsettled)
         self._judge()
         self.play.noticed.add(f"a store that came back {self.variant}")
 
-    def _settled(self) -> bool:
-        """Whether everything is answered and every day open; alerts of what was lost are nobody's."""
-        life = self.world.life
-        running = life.running if life is not None else None
-        return running is not None and not self.world.broker.waiting and not running.watch.unready()
+    def _unserved(self) -> str:
+        waiting = self.world.broker.waiting
+        return f"{waiting} messages are not acknowledged" if waiting else ""
+
+    def _unsettled(self) -> str:
+        """Say what is not answered, or not open; alerts of what was lost are nobody's."""
+        running = self.world.life.running if self.world.life is not None else None
+        if running is None:
+            return "no daemon runs"
+        return self._unserved() or "; ".join(running.watch.unready())
 
     def _judge(self) -> None:
         pool = self.world.truth.books[self.pool].pool
@@ -89,8 +95,12 @@ class Epilogue:
         order = {"event": "new", "order_id": order_id, "side": side, "price": "0.01", "quantity": 1}
         self.world.broker.publish(f"connect/{self.pool}/orders", json.dumps(order).encode())
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
-        """Wait for something that has to come, now that nothing goes wrong."""
-        async with asyncio.timeout(60):
-            while not condition():  # noqa: ASYNC110 - a condition of the world has no event
-                await asyncio.sleep(0.002)
+    async def _rest(self, left: Callable[[], str]) -> None:
+        """Wait until nothing is left to do, which has to come, now that nothing goes wrong."""
+        world = self.world
+        until = world.loop.time() + 2 * SETTLED_S
+        while what := left():
+            check(world.loop.time() < until, f"{self.pool}: does not come to rest, {self.variant}: {what}")
+            if world.life is not None and world.life.root is not None and world.life.root.done():
+                await world.ended(world.life)
+            await asyncio.sleep(0.002)

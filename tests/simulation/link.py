@@ -17,7 +17,7 @@ from quota.ledger import Act, Attestation, Released, Reservation, Snapshot
 from quota.numbers import Register
 from quota.pool import Change, Opening, Pool
 from tests.simulation.loop import SimulatedLoop
-from tests.simulation.store import Truth, done_now
+from tests.simulation.store import Truth
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class Link:
     """A way to the store that loses requests and replies: for a daemon, for a gateway, for an operator.
 
     ``loss`` is how often. A link that is ``cut`` does nothing any more, and what was on its way may
-    still arrive. ``losses`` counts by kind.
+    still arrive. ``losses`` counts by kind; a reply counts as lost where there was a commit before it.
     """
 
     truth: Truth
@@ -53,26 +53,38 @@ class Link:
 
     def _arrive(self, step: Callable[[], Coroutine[Any, Any, T]], done: asyncio.Future[T], fate: str) -> None:
         if self.truth.away or fate == "before":
+            self.losses["before"] += 1
             self._fail(done, "before")
         elif fate == "late":
-            self._late.append(lambda: done_now(step()))
+            self._late.append(lambda: self._carry_out(step(), self.loop.create_future(), fate))
             self.loop.call_later(self.rng.uniform(0, 0.3), self.land)
-            self._fail(done, "late")
+            self.losses["late"] += 1
+            self._fail(done, fate)
         elif self.is_cut and self.rng.random() < 0.5:
             return
         else:
-            try:
-                answer = done_now(step())
-            except Exception as error:  # noqa: BLE001 - whatever the store says goes to who asked
-                _settle(done, error)
-                return
+            self._carry_out(step(), done, fate)
+
+    def _carry_out(self, doing: Coroutine[Any, Any, T], done: asyncio.Future[T], fate: str) -> None:
+        """Let the store do what it does at once; others come between that and the rest.
+
+        The rules do all at once. A fault may wait, as who needs two commands of a store for one thing.
+        """
+        before = self.truth.reached() if fate == "after" else None
+        try:
+            doing.send(None)
+        except StopIteration as end:
             if fate == "after":
-                self._fail(done, "after")
-            else:
-                self.loop.call_later(self.rng.uniform(0, 0.002), _answer, done, answer)
+                self.losses["after"] += before != self.truth.reached()
+                self._fail(done, fate)
+            elif not fate:
+                self.loop.call_later(self.rng.uniform(0, 0.002), _answer, done, end.value)
+        except Exception as error:  # noqa: BLE001 - whatever the store says goes to who asked
+            _settle(done, error)
+        else:
+            self.loop.call_later(self.rng.uniform(0, 0.2), self._carry_out, doing, done, fate)
 
     def _fail(self, done: asyncio.Future[Any], kind: str) -> None:
-        self.losses[kind] += 1
         delay = self.rng.choice((0.0, 0.0, 0.2))
         self.loop.call_later(delay, _settle, done, LedgerUnavailable(f"redis: lost {kind}"))
 

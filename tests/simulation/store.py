@@ -82,6 +82,11 @@ class Truth(Record):
         book = self.books[pool]
         return book.pool.seq if book.pool else 0
 
+    def reached(self) -> object:
+        """Tell how far it has come: the open days, their last numbers, and which of the sources' are here."""
+        days = [(self.day(pool), self.seq(pool)) for pool in self.books]
+        return days, [dict(register.sources) for register in self.sources.registers.values()]
+
     def note(self, pool: PoolName, what: str, detail: object = None) -> None:
         """Note what a model has to do too."""
         note = Note(self.seq(pool), self._now_ms(), what, self.run_id, detail)

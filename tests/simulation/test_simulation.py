@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
+from typing import Any
 
 import pytest
 
+from quota.decision import Side
+from quota.events import NewOrder, Numbers
+from tests.folded import OPENING, POOL
 from tests.scale import SOAK, seeds
 from tests.simulation.cast import cast
+from tests.simulation.epilogue import Epilogue
 from tests.simulation.loop import SimulatedLoop, Stalled
 from tests.simulation.seen import WANTED
-from tests.simulation.story import story
-from tests.simulation.world import World
+from tests.simulation.story import Play, story
+from tests.simulation.world import Broken, World
 
 SEEDS = seeds(200, 10_000)
 
@@ -80,6 +85,46 @@ def test_time_leaps_to_the_next_timer() -> None:
     loop.run_until_complete(asyncio.sleep(86_400))
     assert loop.time() == 86_400
     loop.close()
+
+
+def replies_lost(world: World, steps: Sequence[Callable[[], Coroutine[Any, Any, object]]]) -> list[int]:
+    """Lose the reply of each step; tell how many have counted after each."""
+    link, counted = world.link(), list[int]()
+
+    async def losing(world: World) -> None:
+        world.set_clock(f"{OPENING.trading_day}T10:00:00")
+        for step in steps:
+            link._arrive(step, world.loop.create_future(), "after")
+            counted.append(link.losses["after"])
+
+    world.play(losing)
+    return counted
+
+
+def test_a_lost_reply_counts_where_something_was_committed() -> None:
+    """Nothing is by a look, nor by what is told again."""
+    world = World(1, cast())
+    truth = world.truth
+    order = NewOrder(order_id="o1", side=Side.BUY, price="0.01", quantity=1)
+    come = [Numbers("a", "a0", 1, 1)]
+    steps: list[Callable[[], Coroutine[Any, Any, object]]] = [
+        lambda: truth.tick(POOL),
+        lambda: truth.open_day(POOL, OPENING),
+        lambda: truth.tick(POOL),
+        lambda: truth.apply(POOL, [order]),
+        lambda: truth.apply(POOL, [order]),
+        lambda: truth.arrived(POOL, come),
+        lambda: truth.arrived(POOL, come),
+    ]
+    assert replies_lost(world, steps) == [0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_wait_that_does_not_end_says_what_is_left() -> None:
+    async def waits(world: World) -> None:
+        await Epilogue(Play(world))._rest(lambda: "one more message")
+
+    with pytest.raises(Broken, match="one more message"):
+        World(1, cast()).play(waits)
 
 
 def test_waiting_for_nothing_is_said() -> None:

@@ -62,7 +62,7 @@ class World:
         self.loop = SimulatedLoop(Random(self.rng.random()))
         self.start_ms = ms("2026-11-23T08:50")
         self.jumped_ms = 0
-        self.truth = Truth(self.loop, self.now_ms)
+        self.truth: Truth = cast["tests.simulation.store"].Truth(self.loop, self.now_ms)
         self.broker = Broker(
             self.loop,
             Random(self.rng.random()),
