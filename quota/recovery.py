@@ -26,6 +26,7 @@ from quota.ledger import Ledger, Snapshot
 from quota.pool import Pool
 from quota.proof.verify import Record, verify
 from quota.reinstate import PAGE, Reinstatement, Stopped
+from quota.uncollected import uncollected
 from quota.witness import Known
 
 LOOK_S = 0.2
@@ -106,7 +107,8 @@ class Recovery:
             if pool in self._rebuilt:
                 await self._finish(pool, snapshot)
             else:
-                await self._recover(pool, snapshot.pool)
+                with uncollected():
+                    await self._recover(pool, snapshot.pool)
         except LedgerUnavailable:
             self._again[pool] = now + _AWAY_S  # the watch tells of it
         except Exception as error:  # noqa: BLE001 - whatever it is, it is no reason to stop deciding

@@ -19,7 +19,7 @@ PYTHON = sorted(
 )
 
 FLOORS = (
-    {"decision", "errors", "money", "section", "proof.flaws"},
+    {"decision", "errors", "money", "section", "proof.flaws", "uncollected"},
     {"events", "gate.answers", "store.routes", "store.durability"},
     {"clock", "pool", "endpoints", "gate.wire"},
     {"day", "rulebook", "journal", "charge", "gate.line", "store.nodes"},

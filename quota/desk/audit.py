@@ -18,6 +18,7 @@ from quota.proof.history import Call, answered, read_history
 from quota.proof.retrace import Retrace, Terms
 from quota.proof.verify import Findings, verify
 from quota.store.record import RedisRecord, Verified
+from quota.uncollected import uncollected
 
 _SHOWN = 100
 """How many flaws of a pool are listed, at most."""
@@ -34,7 +35,8 @@ async def verify_pools(settings: Settings, histories: Sequence[Path]) -> int:
             differ = differ or bool(findings.differences)
             await _note(ledger.record, findings)
         for pool in calls:
-            proof = await _proved(ledger.record, pool, calls[pool])
+            with uncollected():
+                proof = await _proved(ledger.record, pool, calls[pool])
             Console().out("\n".join(proof.sentences()), highlight=False)
             differ = differ or bool(proof.flaws)
     return 1 if differ else 0

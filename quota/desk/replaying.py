@@ -22,6 +22,7 @@ from quota.money import fen_to_yuan
 from quota.pool import Pool
 from quota.proof.replay import Days, Plan, compared, planned, retraced
 from quota.proof.verify import verify
+from quota.uncollected import uncollected
 
 _PAGE: Final = 300
 _SHOWN: Final = 100
@@ -63,7 +64,11 @@ async def dry_run(archive: Archive, files: Sequence[Path], day: str) -> int:
 
 async def restore(settings: Settings, archive: Archive, files: Sequence[Path], day: str) -> int:
     """Put a day back into an empty store, pool by pool, each of them halted until it is resumed."""
-    day, plans = read(archive, files, day)
+    with uncollected():
+        return await _restore(settings, archive, *read(archive, files, day))
+
+
+async def _restore(settings: Settings, archive: Archive, day: str, plans: Mapping[PoolName, Plan]) -> int:
     good = True
     async with ledger_of(settings.redis) as ledger:
         await _demand_empty(ledger, plans)

@@ -20,6 +20,7 @@ from quota.errors import LedgerCorrupt
 from quota.events import Bust, Event, Fill, NewOrder
 from quota.journal import End, Entry, hold_ms_of, read_line
 from quota.pool import Change, Execution, Order, Pool
+from quota.uncollected import uncollected
 
 _PAGE = 1000
 _SUMS = ("limit_fen", "open_buy_fen", "filled_buy_fen", "filled_sell_fen", "seq", "decided", "violated")
@@ -185,7 +186,8 @@ async def verify(record: Record, name: PoolName) -> Findings:
     """
     while (stored := await record.read(name)) is not None:
         try:
-            findings = await _verified(record, name, stored)
+            with uncollected():
+                findings = await _verified(record, name, stored)
         except LedgerCorrupt as error:
             return Findings(name, stored.trading_day, stored.seq, 0, (f"cannot be read: {error}",))
         now = await record.read(name)
