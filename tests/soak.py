@@ -21,6 +21,7 @@ from redis import Redis
 from feeds.capture_reading import files_of, records, survey
 from quota.captured import Delivered, Journalled
 from quota.decision import PoolName, Side, Verdict
+from quota.desk.operator import PATIENT_MS
 from quota.endpoints import Redis as RedisSettings
 from quota.gateway import PreTrade
 from quota.ledger import RedisLedger
@@ -189,7 +190,7 @@ class Course:
 
     async def judge(self) -> None:
         """Everything is there once, what the pools hold is right, and verify agrees."""
-        nodes = connected(RedisSettings(url=self.home.store.url))
+        nodes = connected(RedisSettings(url=self.home.store.url, deadline_ms=PATIENT_MS))
         ledger = RedisLedger(Library(nodes))
         used = dict.fromkeys(PoolName, 0)
         used[GATEWAY] = CHARGE_FEN * self.accepted

@@ -11,7 +11,7 @@ from rich.console import Console
 from quota.clock import MarketClock
 from quota.config import Settings
 from quota.decision import PoolName
-from quota.desk.operator import ledger_of
+from quota.desk.operator import PATIENT_MS, ledger_of
 from quota.errors import ConfigError, LedgerCorrupt, QuotaError
 from quota.proof.flaws import Complaint
 from quota.proof.history import Call, answered, read_history
@@ -28,7 +28,7 @@ async def verify_pools(settings: Settings, histories: Sequence[Path]) -> int:
     """Verify every pool, and the histories against the journals; exit 1 if anything differs."""
     calls = _calls(settings, histories)
     differ = False
-    async with ledger_of(settings.redis) as ledger:
+    async with ledger_of(settings.redis, PATIENT_MS) as ledger:
         for pool in settings.market.pools:
             findings = await _verified(ledger.record, pool)
             Console().out("\n".join(sentences(findings)), highlight=False)

@@ -28,15 +28,18 @@ from quota.pool import Pool
 from quota.store.nodes import connected
 from quota.watch import report_of
 
+PATIENT_MS = 10_000
+"""How long we wait for an answer, at least, where a whole day is read or put back."""
+
 _WATCH_S = 1.0
 _REASON_MAX = 256
 _REFUSED = 3  # 2 is a command line that is not understood
 
 
 @asynccontextmanager
-async def ledger_of(settings: Redis) -> AsyncIterator[RedisLedger]:
-    """Reach a store for a while, with our library loaded."""
-    nodes = connected(settings)
+async def ledger_of(settings: Redis, least_ms: int = 0) -> AsyncIterator[RedisLedger]:
+    """Reach a store for a while, with our library loaded. No answer is given up before ``least_ms``."""
+    nodes = connected(settings.model_copy(update={"deadline_ms": max(settings.deadline_ms, least_ms)}))
     try:
         library = Library(nodes, settings.durability, settings.deadline_ms * 3 // 4)
         await library.load()

@@ -12,7 +12,7 @@ from rich.console import Console
 from quota.config import Capture, Settings
 from quota.decision import PoolName
 from quota.desk.console import yuan
-from quota.desk.operator import ledger_of
+from quota.desk.operator import PATIENT_MS, ledger_of
 from quota.desk.reporting import Archive
 from quota.errors import ConfigError
 from quota.journal import Entry
@@ -70,7 +70,7 @@ async def restore(settings: Settings, archive: Archive, files: Sequence[Path], d
 
 async def _restore(settings: Settings, archive: Archive, day: str, plans: Mapping[PoolName, Plan]) -> int:
     good = True
-    async with ledger_of(settings.redis) as ledger:
+    async with ledger_of(settings.redis, PATIENT_MS) as ledger:
         await _demand_empty(ledger, plans)
         for name, plan in plans.items():
             found = [text async for text in _restored(ledger, name, plan)]

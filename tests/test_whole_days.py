@@ -1,17 +1,18 @@
-"""While a whole day is in memory nothing searches it for cycles: that would stop the loop for seconds."""
+"""Who reads a whole day waits long enough, and nothing searches it for cycles: that takes seconds."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from feeds.archive import Archive
 from quota.book import Book
-from quota.config import load
-from quota.desk import replaying
+from quota.config import Settings, load
+from quota.desk import audit, operator, replaying
+from quota.endpoints import Redis
 from quota.errors import ConfigError
 from quota.proof.verify import verify
 from quota.uncollected import uncollected
@@ -75,10 +76,33 @@ async def test_the_recovery_holds_it_off(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_putting_a_day_back_holds_it_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen = _looked(monkeypatch, replaying, "read")
-    settings = load(None, {"QUOTA_MARKET__HKD_CNY": "0.9"})
     with pytest.raises(ConfigError):
-        await replaying.restore(settings, Archive(tmp_path, "quotad", "connect"), [tmp_path / "none"], "")
+        await replaying.restore(_settings(), Archive(tmp_path, "quotad", "connect"), [tmp_path / "none"], "")
     assert seen == [False]
+
+
+WAITING: dict[str, Callable[[Settings], Awaitable[object]]] = {
+    "verify": lambda settings: audit.verify_pools(settings, ()),
+    "replay": lambda settings: replaying.restore(settings, Archive(Path(), "quotad", "connect"), (), ""),
+}
+
+
+@pytest.mark.parametrize("command", WAITING)
+@pytest.mark.parametrize(("set_ms", "waits_ms"), [(50, operator.PATIENT_MS), (60_000, 60_000)])
+async def test_an_answer_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, command: str, set_ms: int, waits_ms: int
+) -> None:
+    def reached(settings: Redis) -> None:
+        raise ConfigError(str(settings.deadline_ms))
+
+    monkeypatch.setattr(operator, "connected", reached)
+    monkeypatch.setattr(replaying, "read", lambda *_: ("", {}))
+    with pytest.raises(ConfigError, match=rf"\A{waits_ms}\Z"):
+        await WAITING[command](_settings(QUOTA_REDIS__DEADLINE_MS=str(set_ms)))
+
+
+def _settings(**environ: str) -> Settings:
+    return load(None, {"QUOTA_MARKET__HKD_CNY": "0.9", **environ})
 
 
 def _looked(monkeypatch: pytest.MonkeyPatch, where: object, name: str) -> Sequence[bool]:
