@@ -130,25 +130,23 @@ class FileRecorded:
 
     def _delivered(self, day: str, pool: PoolName) -> list[Event]:
         """Read up to the next day's opening; without a time, what came before this one's is not of it."""
-        served, flaws = frozenset(PoolName), list[Flaw]()
-        opened_ms, taken, before = 0, list[Delivered](), 0
+        served, flaws = frozenset((pool,)), list[Flaw]()
+        opened_ms, taken, before = 0, list[tuple[int, Sequence[Event]]](), 0
         for _, record in records(self._files(day), flaws):
             if isinstance(record, Delivered):
-                taken.append(record)
+                it = decode(record.topic, record.payload, self.root, served)
+                if it is not None and it.pool is pool:
+                    taken.append((record.time_ms, it.events))
             elif isinstance(record, Opened) and record.pool is pool:
                 if record.terms.trading_day > day and opened_ms:
                     break
                 if record.terms.trading_day == day and not opened_ms:
                     opened_ms, before = record.time_ms, len(taken)
-        behind = {
-            place for place, it in enumerate(taken) if place >= before or it.time_ms >= opened_ms - _SKEW_MS
-        }
         return [
             event
-            for place, record in enumerate(taken)
-            if (it := decode(record.topic, record.payload, self.root, served)) is not None and it.pool is pool
-            for event in it.events
-            if event.market_date is not None or place in behind
+            for place, (time_ms, events) in enumerate(taken)
+            for event in events
+            if event.market_date is not None or place >= before or time_ms >= opened_ms - _SKEW_MS
         ]
 
 
