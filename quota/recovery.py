@@ -124,26 +124,37 @@ class Recovery:
     async def _recover(self, pool: PoolName, live: Pool) -> None:
         known = self.days.witness.known.get(pool)
         trading_day = known.trading_day if known else live.trading_day
+        written = await self._put_back(pool, live, trading_day)
+        if written is None:
+            return
+        if (differences := (await verify(self.record, pool)).differences) != ():
+            raise Stopped(f"the day that was put back does not verify: {differences[0]}")
+        await self._demand_what_we_saw(pool, written)
+        orders = await self._take_delivered(pool, trading_day)
+        self._rebuilt[pool] = _Rebuilt(written, orders)
+        self.waiting[pool] = "they are put back, and an operator has to resume it"
+        log.warning("recovery.rebuilt", pool=pool, trading_day=trading_day)
+        await self._finish(pool, await self.days.look(pool))
+
+    async def _put_back(self, pool: PoolName, live: Pool, trading_day: str) -> Known | None:
+        """See that the day is in its place; return its last number that was written down.
+
+        None where the store has lost nothing. The account, the largest thing here, is let go of.
+        """
         account = await self.recorded.day(trading_day, pool)
         if account is None:
             raise Stopped(f"nothing of {trading_day} was written down")
         if account.missing:
             raise Stopped(f"the record of {trading_day} is damaged: {account.missing}")
+        written = last_of(account)
         if live.attested == REBUILT:
-            await self._demand(pool, last_of(account).claim)
-        else:
-            if live.attested != PUT_BACK_AGAIN and await self._has_all(pool, live, last_of(account)):
-                return
-            log.warning("recovery.began", pool=pool, trading_day=trading_day, entries=len(account.entries))
-            await Reinstatement(self.ledger, self.record, self.days).put_back(pool, account)
-        if (differences := (await verify(self.record, pool)).differences) != ():
-            raise Stopped(f"the day that was put back does not verify: {differences[0]}")
-        await self._demand_what_we_saw(pool, last_of(account))
-        orders = await self._take_delivered(pool, trading_day)
-        self._rebuilt[pool] = _Rebuilt(last_of(account), orders)
-        self.waiting[pool] = "they are put back, and an operator has to resume it"
-        log.warning("recovery.rebuilt", pool=pool, trading_day=trading_day)
-        await self._finish(pool, await self.days.look(pool))
+            await self._demand(pool, written.claim)
+            return written
+        if live.attested != PUT_BACK_AGAIN and await self._has_all(pool, live, written):
+            return None
+        log.warning("recovery.began", pool=pool, trading_day=trading_day, entries=len(account.entries))
+        await Reinstatement(self.ledger, self.record, self.days).put_back(pool, account)
+        return written
 
     async def _demand_what_we_saw(self, pool: PoolName, written: Known) -> None:
         """See that the last number that we saw is there, or was seen too late to be written down."""
