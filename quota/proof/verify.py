@@ -226,16 +226,16 @@ async def _opening_limit(record: Record, name: PoolName, stored: Pool) -> int:
 
 
 async def _order_differences(record: Record, name: PoolName, fold: Fold, last_seq: int) -> list[str]:
-    ids = sorted(fold.orders)
-    found: dict[str, Order | None] = {}
+    ids, doubtful = list(fold.orders), dict[str, Order | None]()
     for start in range(0, len(ids), _PAGE):
         page = ids[start : start + _PAGE]
-        found.update(zip(page, await record.orders(name, page), strict=True))
+        found = zip(page, await record.orders(name, page), strict=True)
+        doubtful |= {order_id: order for order_id, order in found if not fold.agrees(order_id, order)}
     touched = await _touched_since(record, name, last_seq)
     return [
-        f"order {order_id}: the store has {found[order_id]}, the fold has {order}"
-        for order_id, order in fold.orders.items()
-        if order_id not in touched and not fold.agrees(order_id, found[order_id])
+        f"order {order_id}: the store has {order}, the fold has {fold.orders[order_id]}"
+        for order_id, order in doubtful.items()
+        if order_id not in touched
     ]
 
 
@@ -284,7 +284,7 @@ def _is_at(stored: Pool | None, fold: Fold) -> bool:
 
 
 async def _execution_differences(record: Record, name: PoolName, fold: Fold) -> list[str]:
-    ids, differences = sorted(fold.executions), []
+    ids, differences = list(fold.executions), []
     order_ids = {order.seq: order_id for order_id, order in fold.orders.items() if order.seq}
     for start in range(0, len(ids), _PAGE):
         page = ids[start : start + _PAGE]
