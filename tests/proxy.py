@@ -76,7 +76,8 @@ class Proxy:
                     rest.cancel()
                     await asyncio.wait({rest})
                     writer.write(reply[: len(reply) // 2] if kind == "reply torn" else b"")
-                    await writer.drain()
+                    with suppress(OSError):  # who gave up meanwhile has lost his reply all the same
+                        await writer.drain()
                 self.done.append(kind)
                 self._breaking = False
                 self._cut()
